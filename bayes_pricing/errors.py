@@ -1,0 +1,61 @@
+"""What can go wrong, as types: every error says what was found, where, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing a check found: machine-readable code, place, plain words and the remedy.
+
+    Examples
+    --------
+    >>> finding = Finding(code="price_never_moves", severity="warning", item="tea",
+    ...                   message="its price never moved", remedy="test two prices")
+    >>> finding.item
+    'tea'
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    remedy: str
+    item: str | None = None
+
+
+class PricingError(Exception):
+    """Base of every error this package raises on purpose; the message says what, where and how to mend it."""
+
+
+class SpecError(PricingError):
+    """An option or a model specification makes no sense (exit code 2)."""
+
+
+class PanelError(PricingError):
+    """Sales data break the contract of a panel; the message lists every problem (exit code 2)."""
+
+
+class StorageError(PricingError):
+    """A saved model or file cannot be read or written: missing, corrupted or of an unknown version (exit code 1)."""
+
+
+class Refusal(PricingError):
+    """The numbers asked for cannot honestly be given (exit code 3); `findings` say why and what would help.
+
+    Examples
+    --------
+    >>> try:
+    ...     raise Refusal([Finding(code="zeros", severity="error", message="40 % of rows sell nothing",
+    ...                            remedy="fit a count model")])
+    ... except Refusal as refusal:
+    ...     print(refusal)
+    40 % of rows sell nothing: fit a count model.
+    """
+
+    def __init__(self, findings: list[Finding] | tuple[Finding, ...]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n".join(f"{finding.message}: {finding.remedy}." for finding in self.findings))
