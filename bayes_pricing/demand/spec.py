@@ -130,7 +130,7 @@ class DemandSpec:
         names = ("item", "population", *self.levels)
         if len(set(names)) < len(names):
             raise SpecError(
-                f"DemandSpec.levels is {self.levels}; names must differ, and not be 'item' or 'population'."
+                f"DemandSpec.levels is {self.levels}; names must differ and be neither 'item' nor 'population'."
             )
         both = set(self.controls) & set(self.shared_controls)
         if both:
