@@ -216,7 +216,7 @@ def _worst_by_split_rhat(draws: Floats, keep: int) -> Floats:
 
 def _convergence(draws: Floats) -> tuple[Floats, Floats, Floats]:
     """Rank-normalised R-hat, bulk and tail effective sample size per column of (chain, draw, column)."""
-    from arviz_stats.base import array_stats  # imported here: a second that callers without a fit need not pay
+    from arviz_stats.base.array import array_stats  # imported here: a second that callers without a fit need not pay
 
     rhat = array_stats.rhat(draws, chain_axis=0, draw_axis=1)
     bulk = array_stats.ess(draws, chain_axis=0, draw_axis=1, method="bulk")

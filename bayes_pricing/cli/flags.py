@@ -1,0 +1,99 @@
+"""Flags that many commands share: where the sales are, what their columns mean, how to sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from bayes_pricing.data.panel import SalesPanel
+    from bayes_pricing.data.roles import ColumnRoles
+
+Repeatable = Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative=())]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleFlags:
+    """Which column plays which role; a flag can be left out where the column carries the role's own name."""
+
+    item: str | None = None
+    """Column of the item that has a price."""
+    category: Repeatable = ()
+    """Column of the item's category; repeat it for further levels, inner first."""
+    period: str | None = None
+    """Column of the period (date, week, number)."""
+    price: str | None = None
+    """Column of the price per unit."""
+    quantity: str | None = None
+    """Column of the units sold."""
+    cost: str | None = None
+    """Column of the cost per unit."""
+    list_price: str | None = None
+    """Column of the price before discounts."""
+    discount: str | None = None
+    """Column of the discount."""
+    stock: str | None = None
+    """Column of the units in stock."""
+    sold_out: str | None = None
+    """Column that marks a sold-out period."""
+    exposure: str | None = None
+    """Column of visits or days on sale: expected units are proportional to it."""
+    region: str | None = None
+    """Column of the store or region."""
+    deflator: str | None = None
+    """Column of the price index that turns prices into real ones."""
+    control: Repeatable = ()
+    """Column with an effect that may differ by item; repeatable."""
+    shared_control: Repeatable = ()
+    """Column with one effect for all items; repeatable."""
+    competitor_price: Repeatable = ()
+    """Column of a competitor's or substitute's price; repeatable."""
+    instrument: Repeatable = ()
+    """Column that moves price but not demand; repeatable."""
+
+    def roles(self) -> ColumnRoles:
+        """The named roles as a value; the rest is filled from the file's own column names."""
+        from bayes_pricing.data.roles import ColumnRoles
+
+        return ColumnRoles(
+            item=self.item,
+            levels=self.category,
+            period=self.period,
+            price=self.price,
+            quantity=self.quantity,
+            cost=self.cost,
+            list_price=self.list_price,
+            discount=self.discount,
+            stock=self.stock,
+            sold_out=self.sold_out,
+            exposure=self.exposure,
+            region=self.region,
+            deflator=self.deflator,
+            controls=self.control,
+            shared_controls=self.shared_control,
+            competitor_prices=self.competitor_price,
+            instruments=self.instrument,
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SalesFlags:
+    """Where the sales are."""
+
+    sales: str
+    """CSV or Parquet file, or a database URL (with --query)."""
+    query: str | None = None
+    """SQL that selects the sales, where --sales is a database URL."""
+    absent: Literal["zero", "missing"] | None = None
+    """What a period without a row means for a listed item: nothing sold, or not known."""
+
+    def panel(self, roles: RoleFlags) -> SalesPanel:
+        """Read and check the sales."""
+        from bayes_pricing.data.panel import SalesPanel
+        from bayes_pricing.data.sources import read_sales
+
+        return SalesPanel.from_frame(read_sales(self.sales, self.query), roles.roles(), absent=self.absent)

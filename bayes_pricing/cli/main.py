@@ -1,0 +1,88 @@
+"""The shell's frame: finds the commands, turns errors into exit codes, keeps standard output for answers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+
+import cyclopts
+
+from bayes_pricing.cli.output import Answer, emit_json, say
+from bayes_pricing.errors import PanelError, PricingError, Refusal, SpecError
+
+DONE, FAILED, WRONG_USE, REFUSED = 0, 1, 2, 3
+COMMANDS = {
+    "check": "bayes_pricing.cli.check:check",
+    "fit": "bayes_pricing.cli.fit:fit",
+    "recommend": "bayes_pricing.cli.recommend:recommend",
+    "explain": "bayes_pricing.cli.explain:explain",
+    "report": "bayes_pricing.cli.report:report",
+}
+GROUP = "bayes_pricing.commands"
+
+
+def build_app() -> cyclopts.App:
+    """The shell application with the core's commands and those that other packages add by entry point."""
+    app = cyclopts.App(
+        name="bayes-pricing",
+        help="Price elasticities with honest uncertainty, prices under risk limits, and the reasons for them.",
+        help_format="plaintext",
+        default_parameter=cyclopts.Parameter(negative=()),
+    )
+    for name, target in COMMANDS.items():
+        app.command(target, name=name)
+    for entry in entry_points(group=GROUP):
+        app.command(entry.value, name=entry.name)
+    return app
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave the process with its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(exit_code(words))
+
+
+def exit_code(words: list[str]) -> int:
+    """Run one command: 0 done, 1 failed, 2 wrong use or refused input, 3 refused for statistical reasons."""
+    as_json = "--json" in words
+    app = build_app()
+    try:
+        answer = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except Refusal as refusal:
+        _report(as_json, "refused", refusal, findings=[_finding_json(finding) for finding in refusal.findings])
+        return REFUSED
+    except PanelError as error:
+        _report(as_json, "error", error, problems=[problem.to_json() for problem in error.problems])
+        return WRONG_USE
+    except (SpecError, cyclopts.CycloptsError) as error:
+        _report(as_json, "error", error)
+        return WRONG_USE
+    except (PricingError, OSError, MemoryError) as error:
+        _report(as_json, "failed", error)
+        return FAILED
+    except KeyboardInterrupt:
+        say("Stopped. Nothing was saved.")
+        return FAILED
+    if isinstance(answer, Answer):
+        return _deliver(answer, as_json)
+    return DONE
+
+
+def _deliver(answer: Answer, as_json: bool) -> int:
+    if as_json:
+        emit_json(answer.document)
+    else:
+        print(answer.text)
+    return answer.exit_code
+
+
+def _report(as_json: bool, status: str, error: BaseException, **details: object) -> None:
+    say(str(error) or type(error).__name__)
+    if as_json:
+        emit_json({"status": status, "message": str(error), **details})
+
+
+def _finding_json(finding: object) -> dict[str, object]:
+    names = ("code", "severity", "item", "message", "remedy")
+    return {name: getattr(finding, name) for name in names}

@@ -1,0 +1,160 @@
+"""What the posterior says of price: elasticities per item, level and population, and the spread between units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayes_pricing.demand.posterior import DemandPosterior
+
+PROBABILITY = 0.9
+ITEMS_AT_ONCE = 1000
+PRIOR_ONLY_WEIGHT = 1e-6
+
+
+def summarize(draws: NDArray[np.float64], probability: float = PROBABILITY) -> dict[str, NDArray[np.float64]]:
+    """Mean, sd and equal-tailed credible interval of draws.
+
+    Parameters
+    ----------
+    draws : array (draws, n)
+    probability : float in (0, 1)
+        Share of the posterior inside the interval.
+
+    Returns
+    -------
+    dict
+        ``mean, sd, lower, upper``, each an array (n,), in the unit of the draws.
+
+    Examples
+    --------
+    >>> summary = summarize(np.arange(101.0)[:, None])
+    >>> float(summary["mean"][0]), float(summary["lower"][0]), float(summary["upper"][0])
+    (50.0, 5.0, 95.0)
+    """
+    tail = (1.0 - probability) / 2.0
+    lower, upper = np.quantile(draws, [tail, 1.0 - tail], axis=0)
+    return {"mean": draws.mean(axis=0), "sd": draws.std(axis=0, ddof=1), "lower": lower, "upper": upper}
+
+
+def elasticity_table(posterior: DemandPosterior, probability: float = PROBABILITY) -> pl.DataFrame:
+    """Own-price elasticities at every level, the population first and the items last.
+
+    Rows above ``item`` are means of their level's distribution, not averages of the items sold.
+
+    Parameters
+    ----------
+    posterior : DemandPosterior
+    probability : float in (0, 1)
+        Share of the posterior inside ``lower`` to ``upper``.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``level, name, mean, sd, lower, upper, probability, probability_elastic`` (that demand falls by more
+        than one per cent when price rises by one), ``own_data_weight`` (in [0, 1]; null above the item) and
+        ``prior_only`` (true where the item's own price variation says nothing).
+    """
+    rows: list[pl.DataFrame] = [
+        _summary_frame("population", ["population"], _flat(posterior, "population"), probability)
+    ]
+    for level in reversed(posterior.spec.levels):
+        coefficients = posterior.coefficients(level)
+        names = [str(name) for name in coefficients[level].to_numpy()]
+        rows.append(_summary_frame(level, names, _flat_array(coefficients), probability))
+    weights = posterior.own_data_weight().to_numpy()
+    names = posterior.items["item"].to_list()
+    for chunk in _chunks(names):
+        draws = _flat_array(posterior.coefficients("item", chunk))
+        rows.append(_summary_frame("item", chunk, draws, probability))
+    table = pl.concat(rows)
+    above = table.height - len(names)
+    weight = pl.Series("own_data_weight", [None] * above + weights.tolist(), dtype=pl.Float64)
+    return table.with_columns(weight, (weight < PRIOR_ONLY_WEIGHT).fill_null(value=False).alias("prior_only"))
+
+
+def variation_table(posterior: DemandPosterior, probability: float = PROBABILITY) -> pl.DataFrame:
+    """Between-unit standard deviations: how far units of a level differ around their parent.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``level, coefficient, mean, lower, upper, probability``.
+    """
+    rows = []
+    for level in ("item", *posterior.spec.levels):
+        sds = posterior.variation(level)
+        summary = summarize(_pooled(sds), probability)
+        rows.append(
+            pl.DataFrame(
+                {"level": level, "coefficient": [str(name) for name in sds["coefficient"].to_numpy()]}
+            ).with_columns(
+                pl.Series("mean", summary["mean"]),
+                pl.Series("lower", summary["lower"]),
+                pl.Series("upper", summary["upper"]),
+                pl.lit(probability).alias("probability"),
+            )
+        )
+    return pl.concat(rows)
+
+
+def control_table(posterior: DemandPosterior, probability: float = PROBABILITY) -> pl.DataFrame:
+    """Effects of controls on log units at population level: item-level controls first, then the shared ones.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``coefficient, shared, mean, sd, lower, upper, probability``.
+    """
+    population = posterior.coefficients("population")
+    controls = list(posterior.spec.controls)
+    frames = []
+    if controls:
+        frames.append(_control_rows(controls, _pooled(population.sel(coefficient=controls)), False, probability))
+    shared = posterior.shared()
+    if shared.sizes["control"]:
+        frames.append(_control_rows(list(posterior.spec.shared_controls), _pooled(shared), True, probability))
+    if not frames:
+        return _control_rows([], np.empty((2, 0)), False, probability)
+    return pl.concat(frames)
+
+
+def _control_rows(names: list[str], draws: NDArray[np.float64], shared: bool, probability: float) -> pl.DataFrame:
+    summary = summarize(draws, probability)
+    return pl.DataFrame({"coefficient": pl.Series(names, dtype=pl.String)}).with_columns(
+        pl.lit(shared).alias("shared"),
+        *(pl.Series(name, summary[name]) for name in ("mean", "sd", "lower", "upper")),
+        pl.lit(probability).alias("probability"),
+    )
+
+
+def _chunks(names: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(names), ITEMS_AT_ONCE):
+        yield names[start : start + ITEMS_AT_ONCE]
+
+
+def _pooled(draws: xr.DataArray) -> NDArray[np.float64]:
+    """(chain, draw, n) as (chain x draw, n), for reducing only."""
+    array = draws.transpose("chain", "draw", ...).to_numpy()
+    return array.reshape(array.shape[0] * array.shape[1], -1).astype(float)
+
+
+def _flat_array(coefficients: xr.DataArray) -> NDArray[np.float64]:
+    return _pooled(coefficients.sel(coefficient="log_price"))
+
+
+def _flat(posterior: DemandPosterior, level: str) -> NDArray[np.float64]:
+    return _flat_array(posterior.coefficients(level))
+
+
+def _summary_frame(level: str, names: list[str], draws: NDArray[np.float64], probability: float) -> pl.DataFrame:
+    summary = summarize(draws, probability)
+    return pl.DataFrame({"level": pl.Series([level] * len(names), dtype=pl.String), "name": names}).with_columns(
+        *(pl.Series(name, summary[name]) for name in ("mean", "sd", "lower", "upper")),
+        pl.lit(probability).alias("probability"),
+        pl.Series("probability_elastic", (draws < -1.0).mean(axis=0)),
+    )
