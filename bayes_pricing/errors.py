@@ -35,8 +35,46 @@ class SpecError(PricingError):
     """An option or a model specification makes no sense (exit code 2)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One way in which sales data break the contract of a panel.
+
+    Attributes
+    ----------
+    code : str
+        Machine-readable name, e.g. ``non_positive_price``.
+    count : int
+        Rows concerned; 0 where the problem is not one of rows (an unknown column).
+    examples : tuple of dict
+        Up to three of those rows, as {column: value}.
+    message, remedy : str
+        What was found and where; what to do.
+    """
+
+    code: str
+    count: int
+    message: str
+    remedy: str
+    examples: tuple[dict[str, object], ...] = ()
+
+    def __str__(self) -> str:
+        rows = "; ".join(", ".join(f"{name}={value!s}" for name, value in row.items()) for row in self.examples)
+        return f"{self.message}{f', e.g. {rows}' if rows else ''}: {self.remedy}."
+
+
 class PanelError(PricingError):
-    """Sales data break the contract of a panel; the message lists every problem (exit code 2)."""
+    """Sales data break the contract of a panel (exit code 2); `problems` and the message list every one.
+
+    Examples
+    --------
+    >>> print(PanelError([Problem(code="negative_quantity", count=1, message="1 row has a negative quantity",
+    ...                           remedy="book returns apart", examples=({"item": "tea", "quantity": -2.0},))]))
+    1 row has a negative quantity, e.g. item=tea, quantity=-2.0: book returns apart.
+    """
+
+    def __init__(self, problems: Problem | list[Problem] | tuple[Problem, ...]) -> None:
+        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
 class StorageError(PricingError):
