@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -54,13 +55,14 @@ class RoleFlags:
     instrument: Repeatable = ()
     """Column that moves price but not demand; repeatable."""
 
-    def roles(self) -> ColumnRoles:
-        """The named roles as a value; the rest is filled from the file's own column names."""
+    def roles(self, columns: Sequence[str]) -> ColumnRoles:
+        """The named roles, the rest filled from `columns` that carry a role's own name or a known alias."""
         from bayes_pricing.data.roles import ColumnRoles
 
-        return ColumnRoles(
+        return ColumnRoles.resolve(
+            columns,
             item=self.item,
-            levels=self.category,
+            levels=self.category or None,
             period=self.period,
             price=self.price,
             quantity=self.quantity,
@@ -72,10 +74,10 @@ class RoleFlags:
             exposure=self.exposure,
             region=self.region,
             deflator=self.deflator,
-            controls=self.control,
-            shared_controls=self.shared_control,
-            competitor_prices=self.competitor_price,
-            instruments=self.instrument,
+            controls=self.control or None,
+            shared_controls=self.shared_control or None,
+            competitor_prices=self.competitor_price or None,
+            instruments=self.instrument or None,
         )
 
 
@@ -96,4 +98,6 @@ class SalesFlags:
         from bayes_pricing.data.panel import SalesPanel
         from bayes_pricing.data.sources import read_sales
 
-        return SalesPanel.from_frame(read_sales(self.sales, self.query), roles.roles(), absent=self.absent)
+        frame = read_sales(self.sales, self.query)
+        columns = frame.collect_schema().names()
+        return SalesPanel.from_frame(frame, roles.roles(columns), absent=self.absent)

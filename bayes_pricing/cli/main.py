@@ -50,10 +50,10 @@ def exit_code(words: list[str]) -> int:
     try:
         answer = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except Refusal as refusal:
-        _report(as_json, "refused", refusal, findings=[_finding_json(finding) for finding in refusal.findings])
+        _report(as_json, "refused", refusal, findings=refusal.findings)
         return REFUSED
     except PanelError as error:
-        _report(as_json, "error", error, problems=[problem.to_json() for problem in error.problems])
+        _report(as_json, "error", error, problems=error.problems)
         return WRONG_USE
     except (SpecError, cyclopts.CycloptsError) as error:
         _report(as_json, "error", error)
@@ -82,7 +82,3 @@ def _report(as_json: bool, status: str, error: BaseException, **details: object)
     if as_json:
         emit_json({"status": status, "message": str(error), **details})
 
-
-def _finding_json(finding: object) -> dict[str, object]:
-    names = ("code", "severity", "item", "message", "remedy")
-    return {name: getattr(finding, name) for name in names}
