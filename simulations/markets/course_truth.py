@@ -248,8 +248,8 @@ def true_propensities(truth: CourseMarketTruth) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        `learner_id`, `segment`, `purchase_probability` (of buying something in a week, 0-1) and `price_elasticity`: d log
-        of that probability / d log of all prices at once, :math:`-(1 - P_s) \sum_j b_{sj} P_{sj} / P_s`.
+        `learner_id`, `segment`, `purchase_probability` (of buying something in a week, 0-1) and `price_elasticity`:
+        d log of that probability / d log of all prices at once, :math:`-(1 - P_s) \sum_j b_{sj} P_{sj} / P_s`.
 
     Examples
     --------

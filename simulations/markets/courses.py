@@ -75,7 +75,7 @@ def _item_names(settings: CourseMarketSettings) -> tuple[tuple[str, ...], tuple[
     category = np.sort(np.arange(settings.courses) % settings.categories)
     names = CATEGORY_NAMES[: settings.categories]
     place = np.arange(settings.courses) - np.searchsorted(category, category)
-    width = len(str(int(place.max()) + 1))
+    width = max(2, len(str(int(place.max()) + 1)))
     items = tuple(f"{names[c]}-{n + 1:0{width}d}" for c, n in zip(category.tolist(), place.tolist(), strict=True))
     return items, names, category
 
@@ -117,7 +117,7 @@ def _solve_shift(demand: _Demand, expected_enrollments: float) -> float:
     """Shift of all utilities that makes the expected total at the posted prices what was asked for."""
 
     def excess(shift: float) -> float:
-        return np.log(demand.expected_total(shift)) - np.log(expected_enrollments)
+        return float(np.log(demand.expected_total(shift) / expected_enrollments))
 
     return float(brentq(excess, -30.0, 30.0, xtol=1e-12, rtol=1e-14))
 
