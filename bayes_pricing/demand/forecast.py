@@ -1,0 +1,179 @@
+"""Expected units at any price, per posterior draw: the one door from a demand posterior to money."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from bayes_pricing.demand.equation import log_demand
+from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.errors import SpecError
+
+Floats = NDArray[np.float64]
+
+LARGEST_ANSWER_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DemandDraws:
+    r"""What a decision needs of the posterior of some items, as plain arrays on the same joint draws.
+
+    .. math:: E[q_{id}(p)] = \exp(a_{id} + \varepsilon_{id} \log(p / p_{i0}))
+
+    Attributes
+    ----------
+    items : tuple of str, length J
+    current_price : array (J,)
+        Today's price :math:`p_{i0}`, currency per unit.
+    log_units_today : array (J, S)
+        :math:`a`: log expected units per period at today's price, smearing and exposure included.
+    elasticity : array (J, S)
+        :math:`\varepsilon`: own-price elasticity, no unit.
+    log_smearing : array (J,)
+        Posterior mean of log E[exp(residual)].
+    chains : int
+        Draws run chain by chain: S = chains x draws.
+    """
+
+    items: tuple[str, ...]
+    current_price: Floats
+    log_units_today: Floats
+    elasticity: Floats
+    log_smearing: Floats
+    chains: int
+
+    def part(self, where: slice | NDArray[np.intp]) -> DemandDraws:
+        """The same draws of some of the items, by position."""
+        positions = np.arange(len(self.items))[where]
+        return DemandDraws(
+            items=tuple(self.items[index] for index in positions),
+            current_price=self.current_price[where],
+            log_units_today=self.log_units_today[where],
+            elasticity=self.elasticity[where],
+            log_smearing=self.log_smearing[where],
+            chains=self.chains,
+        )
+
+    def units(self, prices: Floats) -> Floats:
+        """Expected units per period of every item at its price, array (J, S); `prices` is (J,)."""
+        log_price, today = np.log(prices)[:, None], np.log(self.current_price)[:, None]
+        log_units = log_demand(
+            level=self.log_units_today, elasticity=self.elasticity, log_price=log_price, reference_log_price=today
+        )
+        return np.asarray(np.exp(log_units), dtype=np.float64)
+
+    def labelled(self, values: Floats) -> xr.DataArray:
+        """Give an array (J, S) or (S,) its names: dims (chain, draw, item) or (chain, draw)."""
+        if values.ndim == 1:
+            return xr.DataArray(values.reshape(self.chains, -1), dims=("chain", "draw"))
+        shaped = values.reshape(len(self.items), self.chains, -1).transpose(1, 2, 0)
+        return xr.DataArray(shaped, dims=("chain", "draw", "item"), coords={"item": list(self.items)})
+
+
+def select_items(posterior: DemandPosterior, items: Sequence[str] | None = None) -> pl.DataFrame:
+    """Rows of the posterior's item table for `items`, in the order asked; all of them when `items` is None.
+
+    Raises
+    ------
+    SpecError
+        If an item is unknown or named twice.
+    """
+    table = posterior.items
+    if items is None:
+        return table
+    position = {str(name): index for index, name in enumerate(table["item"])}
+    unknown = [name for name in items if name not in position]
+    if unknown:
+        known = ", ".join(repr(name) for name in list(position)[:3])
+        raise SpecError(f"The model has no item {unknown[0]!r} ({len(unknown)} unknown); it knows {known} ...")
+    if len(set(items)) < len(items):
+        raise SpecError("An item is named twice; name each item once.")
+    return table[[position[name] for name in items]]
+
+
+def demand_draws(posterior: DemandPosterior, items: Sequence[str] | None = None) -> DemandDraws:
+    """Joint draws of today's expected units and the elasticity of some items, controls at their usual values.
+
+    Parameters
+    ----------
+    posterior : DemandPosterior
+    items : sequence of str, optional
+        All items when left out.
+
+    Returns
+    -------
+    DemandDraws
+    """
+    table = select_items(posterior, items)
+    names = [str(name) for name in table["item"]]
+    coefficients = posterior.coefficients("item", names).transpose("item", "coefficient", "chain", "draw")
+    smearing = _flat(posterior.log_smearing(names).transpose("item", "chain", "draw"))
+    elasticity = _flat(coefficients.sel(coefficient="log_price"))
+    current_price = table["current_price"].to_numpy().astype(np.float64)
+    log_units = log_demand(
+        level=_flat(coefficients.sel(coefficient="level")) + smearing,
+        elasticity=elasticity,
+        log_price=np.log(current_price)[:, None],
+        reference_log_price=table["reference_log_price"].to_numpy()[:, None],
+        log_exposure=np.log(table["exposure"].to_numpy())[:, None],
+    )
+    return DemandDraws(
+        items=tuple(names),
+        current_price=current_price,
+        log_units_today=np.asarray(log_units, dtype=np.float64),
+        elasticity=elasticity,
+        log_smearing=smearing.mean(axis=1),
+        chains=coefficients.sizes["chain"],
+    )
+
+
+def predict_units(posterior: DemandPosterior, items: Sequence[str], prices: ArrayLike) -> xr.DataArray:
+    r"""Expected units per period at chosen prices, one value per posterior draw.
+
+    .. math:: E[q] = \exp(\alpha + \varepsilon (\log p - \overline{\log p}) + s + \log(\text{exposure}))
+
+    with :math:`s = \log E[e^{residual}]` (the smearing that turns a median into a mean) and controls at their usual
+    values. Only the uncertainty about demand is in the draws, not the noise of a single period's sales.
+
+    Parameters
+    ----------
+    posterior : DemandPosterior
+    items : sequence of str, length J
+    prices : array-like, shape (J,) or (J, K), or one number for all
+        Currency per unit, positive.
+
+    Returns
+    -------
+    DataArray, dims (chain, draw, item) or (chain, draw, item, price)
+        Units per period.
+
+    Raises
+    ------
+    SpecError
+        For a price that is not positive and finite, a shape that does not fit, an unknown item, or an answer over
+        2 GB: ask for fewer items at a time.
+    """
+    wanted = np.asarray(prices, dtype=np.float64)
+    if not (np.isfinite(wanted) & (wanted > 0)).all():
+        raise SpecError("A price asked for is not positive and finite; give prices in currency per unit.")
+    if wanted.ndim == 0:
+        wanted = np.full(len(items), float(wanted))
+    if wanted.ndim > 2 or wanted.shape[0] != len(items):
+        raise SpecError(f"Prices have shape {wanted.shape} for {len(items)} items; give (items,) or (items, prices).")
+    draws = demand_draws(posterior, items)
+    if draws.elasticity.size * wanted[0].size * 8 > LARGEST_ANSWER_BYTES:
+        raise SpecError("The units asked for would fill more than 2 GB; ask for fewer items or prices at a time.")
+    if wanted.ndim == 1:
+        return draws.labelled(draws.units(wanted))
+    curves = [draws.labelled(draws.units(wanted[:, index])) for index in range(wanted.shape[1])]
+    return xr.concat(curves, dim="price").transpose("chain", "draw", "item", "price")
+
+
+def _flat(values: xr.DataArray) -> Floats:
+    array = values.to_numpy()
+    return np.ascontiguousarray(array, dtype=np.float64).reshape(array.shape[0], -1)
