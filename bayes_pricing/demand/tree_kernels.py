@@ -1,0 +1,464 @@
+r"""Compiled arithmetic of the Gaussian tree: exact log marginal density and its gradient, nothing allocated per item.
+
+Every node below the root is ``b = b_parent + L z`` with ``z ~ N(0, I)`` and ``L = diag(sd) R`` (`R` the Cholesky factor
+of the level's correlation matrix), so standard deviations of zero, items without rows and singular ``X'X`` are all
+ordinary cases. A node holds the Gram matrix ``G`` and information ``h`` of the rows below it, on ``p = k + m`` columns
+(its own coefficients, then the shared ones). Integrating `z` out sends its parent
+
+.. math::
+   M = I + L'G_{b\cdot}L, \quad C C' = M, \quad W = C^{-1}, \quad T = W L' G_{b\cdot}, \quad t = W L' h_b, \\
+   G' = G - T'T, \quad h' = h - T't, \quad \tfrac12 t't - \tfrac12 \log|M|,
+
+and downward :math:`E[zz'] = W'(I + \tilde t \tilde t' + T \Omega T') W` with
+:math:`\tilde t = t - T \bar x` for a parent state `x` (its coefficients, then the shared ones) with mean
+:math:`\bar x` and covariance :math:`\Omega`. By Fisher's identity the gradient of the log marginal likelihood is
+:math:`L^{-T} \sum (E[zz'] - I)` for a level's `L` and the expected score for a noise sd.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numba as nb
+import numpy as np
+
+from bayes_pricing.data.gram import Floats
+
+Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+class Tree(NamedTuple):
+    """What the kernels know of the data: nodes numbered level by level, items first, the root last."""
+
+    k: int  # coefficients of every item
+    level_start: Integers  # (levels + 1,): first node of the items, of each nesting level, and the root
+    parent: Integers  # (nodes - 1,)
+    child_noise: Integers  # (inner nodes and root,): noise group of the items under a node, -1 if it has none
+    noise_group: Integers  # (items,)
+    count: Floats  # (items,)
+    xtx: Floats  # (items, p, p)
+    xty: Floats  # (items, p), the prior mean of the root taken off the response
+    yty: Floats  # (items,)
+
+
+class Scales(NamedTuple):
+    """Prior scales the kernels need: half-normal for sds, normal for the root and shared coefficients."""
+
+    sd: Floats  # (levels, k)
+    root: Floats  # (p,)
+    noise: float
+    concentration: float
+
+
+class Work(NamedTuple):
+    """Scratch arrays of one chain."""
+
+    sd: Floats  # (levels, k)
+    corr: Floats  # (levels, k, k), Cholesky factors of the correlation matrices
+    chol: Floats  # (levels, k, k) = diag(sd) corr
+    log_noise: Floats  # (items,)
+    gram: Floats  # (inner nodes and root, p, p)
+    info: Floats  # (inner nodes and root, p)
+    W: Floats  # (nodes - 1, k, k)
+    T: Floats  # (nodes - 1, k, p)
+    t: Floats  # (nodes - 1, k)
+    mean: Floats  # (inner nodes and root, p)
+    cov: Floats  # (inner nodes and root, p, p)
+    moment: Floats  # (levels, k, k): sum of E[zz'] - I
+    root: Floats  # (1, p, p): inverse Cholesky factor of the root's posterior precision
+    M: Floats  # (k, p) scratch, as C, F, square and line
+    C: Floats
+    F: Floats
+    square: Floats
+    line: Floats
+
+
+def new_work(tree: Tree) -> Work:
+    """Scratch arrays that fit `tree`."""
+    items, p = tree.xty.shape
+    levels, k, nodes = len(tree.level_start) - 1, tree.k, len(tree.parent) + 1
+    inner = nodes - items
+    return Work(
+        sd=np.zeros((levels, k)),
+        corr=np.zeros((levels, k, k)),
+        chol=np.zeros((levels, k, k)),
+        log_noise=np.zeros(items),
+        gram=np.zeros((inner, p, p)),
+        info=np.zeros((inner, p)),
+        W=np.zeros((nodes - 1, k, k)),
+        T=np.zeros((nodes - 1, k, p)),
+        t=np.zeros((nodes - 1, k)),
+        mean=np.zeros((inner, p)),
+        cov=np.zeros((inner, p, p)),
+        moment=np.zeros((levels, k, k)),
+        root=np.zeros((1, p, p)),
+        M=np.zeros((k, p)),
+        C=np.zeros((k, p)),
+        F=np.zeros((k, p + 1)),
+        square=np.zeros((5, p, p)),
+        line=np.zeros((4, p)),
+    )
+
+
+@nb.njit(inline="always", error_model="numpy")
+def cholesky_inverse(A, C, W, i, n):  # type: ignore[no-untyped-def]
+    """Write the lower Cholesky factor of `A` (lower triangle read) and, into ``W[i]``, its inverse; return log|A|."""
+    log_det = 0.0
+    for a in range(n):
+        for b in range(a + 1):
+            s = A[a, b]
+            for c in range(b):
+                s -= C[a, c] * C[b, c]
+            if a == b:
+                log_det += math.log(s)
+                inverse = 1.0 / math.sqrt(s)
+                C[a, a] = s * inverse
+                W[i, a, a] = inverse
+            else:
+                C[a, b] = s * W[i, b, b]
+    for a in range(1, n):
+        for b in range(a):
+            s = 0.0
+            for c in range(b, a):
+                s -= C[a, c] * W[i, c, b]
+            W[i, a, b] = s * W[i, a, a]
+    return log_det
+
+
+@nb.njit(inline="always", error_model="numpy")
+def eliminate(i, weight, G, h, chol, level, node, W, T, t, M, C, F, k, p):  # type: ignore[no-untyped-def]
+    """Integrate a node out: write W, T, t for the way down and return its log constant."""
+    for a in range(k):
+        for b in range(p):
+            s = 0.0
+            for c in range(a, k):
+                s += chol[level, c, a] * G[i, c, b]
+            F[a, b] = s * weight
+        s = 0.0
+        for c in range(a, k):
+            s += chol[level, c, a] * h[i, c]
+        F[a, p] = s * weight
+    for a in range(k):
+        for b in range(a + 1):
+            s = 0.0
+            for c in range(b, k):
+                s += F[a, c] * chol[level, c, b]
+            M[a, b] = s
+        M[a, a] += 1.0
+    constant = -0.5 * cholesky_inverse(M, C, W, node, k)
+    for a in range(k):
+        for b in range(p):
+            s = 0.0
+            for c in range(a + 1):
+                s += W[node, a, c] * F[c, b]
+            T[node, a, b] = s
+        s = 0.0
+        for c in range(a + 1):
+            s += W[node, a, c] * F[c, p]
+        t[node, a] = s
+        constant += 0.5 * s * s
+    return constant
+
+
+@nb.njit(inline="always", error_model="numpy")
+def _send(i, weight, G, h, node, T, t, up, gram, info, k, p):  # type: ignore[no-untyped-def]
+    """Add a node's message (lower triangle) to what its parent holds."""
+    for a in range(p):
+        for b in range(a + 1):
+            s = G[i, a, b] * weight
+            for c in range(k):
+                s -= T[node, c, a] * T[node, c, b]
+            gram[up, a, b] += s
+        s = h[i, a] * weight
+        for c in range(k):
+            s -= T[node, c, a] * t[node, c]
+        info[up, a] += s
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def marginal(tree: Tree, scales: Scales, work: Work) -> float:
+    """Log marginal likelihood given `work.chol` and `work.log_noise`: all coefficients integrated out."""
+    items, p = tree.xty.shape
+    k, root = tree.k, tree.parent.shape[0]
+    chol, W, T, t, gram, info = work.chol, work.W, work.T, work.t, work.gram, work.info
+    M, C, F = work.M, work.C, work.F
+    gram[:] = 0.0
+    info[:] = 0.0
+    total = 0.0
+    xtx, xty, yty, count, parent, log_noise = tree.xtx, tree.xty, tree.yty, tree.count, tree.parent, work.log_noise
+    for i in range(items):
+        weight = math.exp(-2.0 * log_noise[i])
+        total += eliminate(i, weight, xtx, xty, chol, 0, i, W, T, t, M, C, F, k, p)
+        total -= 0.5 * (count[i] * (LOG_2PI + 2.0 * log_noise[i]) + weight * yty[i])
+        _send(i, weight, xtx, xty, i, T, t, parent[i] - items, gram, info, k, p)
+    for level in range(1, tree.level_start.shape[0] - 1):
+        for node in range(tree.level_start[level], tree.level_start[level + 1]):
+            i = node - items
+            _mirror(gram, i, p)
+            total += eliminate(i, 1.0, gram, info, chol, level, node, W, T, t, M, C, F, k, p)
+            _send(i, 1.0, gram, info, node, T, t, parent[node] - items, gram, info, k, p)
+    return total + _solve_root(root - items, scales, work, p)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _mirror(G, i, p):  # type: ignore[no-untyped-def]
+    for a in range(p):
+        for b in range(a):
+            G[i, b, a] = G[i, a, b]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _solve_root(r, scales, work, p):  # type: ignore[no-untyped-def]
+    """Posterior mean and covariance of the root and the shared coefficients, and the root's constant."""
+    P, C, W = work.square[3], work.square[4], work.root
+    _mirror(work.gram, r, p)
+    constant = 0.0
+    for a in range(p):
+        for b in range(a + 1):
+            P[a, b] = work.gram[r, a, b]
+        P[a, a] += 1.0 / (scales.root[a] * scales.root[a])
+        constant -= math.log(scales.root[a])
+    constant -= 0.5 * cholesky_inverse(P, C, W, 0, p)
+    for a in range(p):
+        for b in range(a + 1):
+            s = 0.0
+            for c in range(a, p):
+                s += W[0, c, a] * W[0, c, b]
+            work.cov[r, a, b] = s
+            work.cov[r, b, a] = s
+    for a in range(p):
+        s = 0.0
+        for b in range(p):
+            s += work.cov[r, a, b] * work.info[r, b]
+        work.mean[r, a] = s
+        constant += 0.5 * s * work.info[r, a]
+    return constant
+
+
+@nb.njit(inline="always", error_model="numpy")
+def _add_moment(node, level, up, W, T, t, mean, cov, V, X, r, moment, k, p):  # type: ignore[no-untyped-def]
+    """Add E[zz'] - I of a node (lower triangle) to its level's sum; leave t - T mean in ``r[0]``; return its trace."""
+    for a in range(k):
+        s = t[node, a]
+        for b in range(p):
+            s -= T[node, a, b] * mean[up, b]
+            u = 0.0
+            for c in range(p):
+                u += T[node, a, c] * cov[up, c, b]
+            V[a, b] = u
+        r[0, a] = s
+    for a in range(k):
+        for b in range(a + 1):
+            s = r[0, a] * r[0, b]
+            for c in range(p):
+                s += V[a, c] * T[node, b, c]
+            X[a, b] = s
+            X[b, a] = s
+        X[a, a] += 1.0
+    for a in range(k):
+        for b in range(k):
+            s = 0.0
+            for c in range(b, k):
+                s += X[a, c] * W[node, c, b]
+            V[a, b] = s
+    trace = -1.0 * k
+    for a in range(k):
+        for b in range(a + 1):
+            s = 0.0
+            for c in range(a, k):
+                s += W[node, c, a] * V[c, b]
+            moment[level, a, b] += s
+        trace += s
+        moment[level, a, a] -= 1.0
+    return trace
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _descend(node, i, up, level, k, p, work):  # type: ignore[no-untyped-def]
+    """Posterior mean and covariance of an inner node's state, from its parent's (``work.line[0]`` holds t - T mean)."""
+    T, W, L = work.T, work.W, work.chol
+    z, B, D, V = work.line[1], work.square[0], work.square[1], work.square[2]
+    for a in range(k):
+        s = 0.0
+        for c in range(a, k):
+            s += W[node, c, a] * work.line[0, c]
+        z[a] = s
+        for b in range(p):
+            s = 0.0
+            for c in range(a, k):
+                s += W[node, c, a] * T[node, c, b]
+            B[a, b] = s
+    for a in range(p):
+        work.mean[i, a] = work.mean[up, a]
+        for b in range(p):
+            D[a, b] = 1.0 if a == b else 0.0
+    for a in range(k):
+        for c in range(a + 1):
+            work.mean[i, a] += L[level, a, c] * z[c]
+            for b in range(p):
+                D[a, b] -= L[level, a, c] * B[c, b]
+    for a in range(p):
+        for b in range(p):
+            s = 0.0
+            for c in range(p):
+                s += D[a, c] * work.cov[up, c, b]
+            V[a, b] = s
+    for a in range(k):
+        for b in range(k):
+            s = 0.0
+            for c in range(min(a, b) + 1):
+                s += L[level, a, c] * W[node, b, c]
+            B[a, b] = s
+    for a in range(p):
+        for b in range(a + 1):
+            s = 0.0
+            for c in range(p):
+                s += V[a, c] * D[b, c]
+            if a < k:
+                for c in range(k):
+                    s += B[a, c] * B[b, c]
+            work.cov[i, a, b] = s
+            work.cov[i, b, a] = s
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def marginal_gradient(tree: Tree, work: Work, noise_gradient: Floats) -> None:
+    """After :func:`marginal`: sum E[zz'] - I by level into `work.moment`, d/d log noise by group (if any groups)."""
+    items, p = tree.xty.shape
+    k, groups = tree.k, noise_gradient.shape[0]
+    moment, W, T, t, mean, cov = work.moment, work.W, work.T, work.t, work.mean, work.cov
+    V, X, r = work.M, work.C, work.line
+    parent, yty, count, log_noise = tree.parent, tree.yty, tree.count, work.log_noise
+    moment[:] = 0.0
+    noise_gradient[:] = 0.0
+    for level in range(tree.level_start.shape[0] - 2, 0, -1):
+        for node in range(tree.level_start[level], tree.level_start[level + 1]):
+            _add_moment(node, level, parent[node] - items, W, T, t, mean, cov, V, X, r, moment, k, p)
+            _descend(node, node - items, parent[node] - items, level, k, p, work)
+    for i in range(items):
+        trace = _add_moment(i, 0, parent[i] - items, W, T, t, mean, cov, V, X, r, moment, k, p)
+        if groups > 0:
+            s = yty[i] * math.exp(-2.0 * log_noise[i]) - trace - count[i]
+            for a in range(k):
+                s -= t[i, a] * t[i, a]
+            noise_gradient[tree.noise_group[i]] += s
+    for level in range(tree.level_start.shape[0] - 1):
+        _mirror(moment, level, k)
+    if groups > 0:
+        _parent_scores(tree, work, noise_gradient, p)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _parent_scores(tree, work, noise_gradient, p):  # type: ignore[no-untyped-def]
+    """Add what items' residuals owe to their parents' states: E[x'Gx - 2h'x], summed over each parent's items."""
+    for i in range(work.gram.shape[0]):
+        if tree.child_noise[i] < 0:
+            continue
+        s = 0.0
+        for a in range(p):
+            s -= 2.0 * work.info[i, a] * work.mean[i, a]
+            for b in range(p):
+                s += work.gram[i, a, b] * (work.mean[i, a] * work.mean[i, b] + work.cov[i, a, b])
+        noise_gradient[tree.child_noise[i]] += s
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def fill_scales(theta: Floats, k: int, work: Work) -> int:
+    """Standard deviations and Cholesky factors of every level from `theta`; return how much of it was read."""
+    levels = work.sd.shape[0]
+    at = 0
+    for level in range(levels):
+        for a in range(k):
+            work.sd[level, a] = math.exp(theta[at + a])
+        at += k
+        for a in range(k):
+            rest = 1.0
+            for b in range(a):
+                y = theta[at]
+                at += 1
+                work.corr[level, a, b] = math.tanh(y) * rest
+                rest /= math.cosh(y)
+            work.corr[level, a, a] = rest
+        for a in range(k):
+            for b in range(a + 1):
+                work.chol[level, a, b] = work.sd[level, a] * work.corr[level, a, b]
+    return at
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def scales_prior(theta: Floats, tree: Tree, scales: Scales, work: Work, gradient: Floats) -> float:
+    """Log prior of sds (half-normal) and partial correlations (LKJ) with Jacobians; write the whole gradient."""
+    k = tree.k
+    total = 0.0
+    at = 0
+    for level in range(work.sd.shape[0]):
+        H = _correlation_score(work.corr[level], work.moment[level], k, work)
+        for a in range(k):
+            ratio = work.sd[level, a] / scales.sd[level, a]
+            total += theta[at + a] - 0.5 * ratio * ratio
+            s = 1.0 - ratio * ratio
+            for b in range(a + 1):
+                s += H[a, b] * work.corr[level, a, b]
+            gradient[at + a] = s
+        at += k
+        for a in range(k):
+            total += _partials_row(theta, gradient, at, a, k, H, scales.concentration, work)
+            at += a
+    return total
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _correlation_score(R, K, k, work):  # type: ignore[no-untyped-def]
+    """Solve R'H = K: the gradient with respect to the Cholesky factor of the correlation matrix."""
+    H = work.square[0]
+    for b in range(k):
+        for a in range(k - 1, -1, -1):
+            s = K[a, b]
+            for c in range(a + 1, k):
+                s -= R[c, a] * H[c, b]
+            H[a, b] = s / R[a, a]
+    return H
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _partials_row(theta, gradient, at, a, k, H, concentration, work):  # type: ignore[no-untyped-def]
+    """Log prior and gradient of one row of canonical partial correlations, tanh(theta); backwards through the row."""
+    rest, z, total = work.line[2], work.line[3], 0.0
+    remaining = 1.0
+    for b in range(a):
+        rest[b] = remaining
+        z[b] = math.tanh(theta[at + b])
+        sech = 1.0 / math.cosh(theta[at + b])
+        remaining *= sech
+        total += 2.0 * (concentration + 0.5 * (k - 2 - b)) * math.log(sech)
+    push = H[a, a]
+    for b in range(a - 1, -1, -1):
+        sech = 1.0 / math.cosh(theta[at + b])
+        through = H[a, b] * rest[b] * sech * sech - push * rest[b] * z[b] * sech
+        gradient[at + b] = through - 2.0 * (concentration + 0.5 * (k - 2 - b)) * z[b]
+        push = H[a, b] * z[b] + push * sech
+    return total
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def log_posterior(theta: Floats, tree: Tree, scales: Scales, work: Work, gradient: Floats) -> float:
+    """Log density (up to a constant) of the unconstrained hyper-parameters and its gradient, written into `gradient`.
+
+    `theta` holds, level by level from the items up, k log sds and k(k-1)/2 partial correlations (atanh), then one log
+    noise sd per noise group; without the latter `work.log_noise` is taken as given (noise by item).
+    """
+    at = fill_scales(theta, tree.k, work)
+    groups = theta.shape[0] - at
+    if groups > 0:
+        for node in range(tree.xty.shape[0]):
+            work.log_noise[node] = theta[at + tree.noise_group[node]]
+    total = marginal(tree, scales, work)
+    marginal_gradient(tree, work, gradient[at:])
+    total += scales_prior(theta, tree, scales, work, gradient)
+    for group in range(groups):
+        ratio = math.exp(theta[at + group]) / scales.noise
+        total += theta[at + group] - 0.5 * ratio * ratio
+        gradient[at + group] += 1.0 - ratio * ratio
+    return total
