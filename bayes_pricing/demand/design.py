@@ -1,0 +1,176 @@
+"""From a sales panel to what a demand model sees: leaves of the tree, columns of the equation, the specification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import polars as pl
+
+from bayes_pricing.data.items import item_table
+from bayes_pricing.data.panel import SalesPanel
+from bayes_pricing.data.roles import ColumnRoles
+from bayes_pricing.demand.choice_of_model import (
+    ModelChoice,
+    QuantityFacts,
+    choose_likelihood,
+    quantity_facts,
+    refuse_zeros_under_logs,
+)
+from bayes_pricing.demand.identification import check_identified
+from bayes_pricing.demand.spec import DemandSpec, Likelihood, NoiseBy, Priors
+from bayes_pricing.errors import Finding, Refusal
+
+ROWS_FOR_NOISE_BY_ITEM = 30
+EVERYTHING = "all items"
+Model = Literal["auto", "lognormal", "poisson", "negative-binomial"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """What the user asks of a fit; everything not asked for is chosen from the data and named.
+
+    Attributes
+    ----------
+    model : str
+        ``auto`` or a likelihood.
+    noise_by : str or None
+        ``common``, ``category`` or ``item``; None chooses by how many rows the items have.
+    randomised_price : bool
+        Whether prices were set by chance, so that differences between items may be read as the effect of price.
+    priors : Priors
+
+    Examples
+    --------
+    >>> ModelRequest().model
+    'auto'
+    """
+
+    model: Model = "auto"
+    noise_by: NoiseBy | None = None
+    randomised_price: bool = False
+    priors: Priors = field(default_factory=Priors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Design:
+    """What is fitted: rows in the model's terms, the specification, and what was decided on the way.
+
+    Attributes
+    ----------
+    spec : DemandSpec
+    frame : LazyFrame
+        Columns ``item``, the levels, ``price``, ``quantity``, and where they exist ``period``, ``exposure`` and the
+        controls.
+    items : DataFrame
+        The item table (see `SalesPanel.item_table`).
+    choice : ModelChoice
+        The likelihood and why.
+    findings : tuple of Finding
+    """
+
+    spec: DemandSpec
+    frame: pl.LazyFrame
+    items: pl.DataFrame
+    choice: ModelChoice
+    findings: tuple[Finding, ...]
+
+
+def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
+    """Decide leaves, columns and likelihood for a panel.
+
+    A region makes one leaf of every item and region, hung below its item. Competitor prices enter as logs, so that
+    their coefficient is a cross-price elasticity. With a randomised price and no variation inside any item, items of
+    one category are taken as one.
+
+    Raises
+    ------
+    Refusal
+        If the data cannot identify a price elasticity, or the likelihood asked for cannot hold.
+    """
+    if panel.roles.instruments:
+        raise Refusal([_instruments_wait(panel.roles)])
+    check_identified(panel, randomised_price=request.randomised_price, has_instrument=False)
+    leaves, roles, findings = _leaves(panel, request)
+    facts = quantity_facts(leaves)
+    choice = _choice(request, choose_likelihood(facts) if request.model == "auto" else None, facts_of=facts)
+    refuse_zeros_under_logs(choice.likelihood, facts)
+    items = item_table(leaves, roles)
+    spec = DemandSpec(
+        likelihood=choice.likelihood,
+        levels=roles.levels,
+        controls=roles.controls,
+        shared_controls=roles.shared_controls,
+        noise_by=request.noise_by or _noise_by(items, roles.levels),
+        priors=request.priors,
+    )
+    return Design(spec=spec, frame=leaves, items=items, choice=choice, findings=tuple(findings))
+
+
+def _choice(request: ModelRequest, automatic: ModelChoice | None, facts_of: QuantityFacts) -> ModelChoice:
+    """The automatic choice, or the user's own with the same facts beside it."""
+    if automatic is not None:
+        return automatic
+    likelihood: Likelihood = "negative_binomial" if request.model == "negative-binomial" else request.model  # type: ignore[assignment]
+    return ModelChoice(
+        likelihood=likelihood,
+        reason="asked for",
+        alternatives=(),
+        zero_share=facts_of.zero_share,
+        mean_quantity=facts_of.mean,
+        dispersion=facts_of.dispersion,
+    )
+
+
+def _leaves(panel: SalesPanel, request: ModelRequest) -> tuple[pl.LazyFrame, ColumnRoles, list[Finding]]:
+    """Rows with their leaf as ``item``, the roles that fit them, and what was changed on the way."""
+    frame, roles = panel.frame, panel.roles
+    findings: list[Finding] = []
+    if roles.competitor_prices:
+        logs = {f"log_{name}": pl.col(name).log() for name in roles.competitor_prices}
+        frame = frame.with_columns(**logs)
+        roles = replace(roles, controls=(*roles.controls, *logs), competitor_prices=())
+    if roles.region is not None:
+        level = roles.item if roles.item not in ("item", *roles.levels) else "product"
+        leaf = pl.concat_str("item", pl.lit(" @ "), "region")
+        frame = frame.with_columns(leaf.alias("item"), pl.col("item").alias(level))
+        roles = replace(roles, item="item", region=None, levels=(level, *roles.levels))
+    if request.randomised_price and _never_varies(frame):
+        group = pl.col(roles.levels[0]) if roles.levels else pl.lit(EVERYTHING)
+        frame = frame.with_columns(group.alias("item"))
+        roles = replace(roles, item="item", levels=roles.levels[1:])
+        findings.append(_items_pooled(panel.roles))
+    return frame, roles, findings
+
+
+def _never_varies(frame: pl.LazyFrame) -> bool:
+    """Whether no item was ever seen at two prices."""
+    most = frame.group_by("item").agg(pl.col("price").n_unique()).select(pl.col("price").max())
+    return int(most.collect(engine="streaming").item()) < 2
+
+
+def _noise_by(items: pl.DataFrame, levels: tuple[str, ...]) -> NoiseBy:
+    """By item where items have rows enough to show their own noise, else by category where there is one."""
+    median = items["rows"].median()
+    if isinstance(median, float) and median >= ROWS_FOR_NOISE_BY_ITEM:
+        return "item"
+    return "category" if levels else "common"
+
+
+def _items_pooled(roles: ColumnRoles) -> Finding:
+    unit = f"{roles.levels[0]!r}" if roles.levels else "the whole table"
+    return Finding(
+        code="items_pooled",
+        severity="info",
+        message=f"no item was seen at two prices; prices are declared randomised, so items of one {unit} count as one",
+        remedy="vary the price of each item to learn about items apart",
+    )
+
+
+def _instruments_wait(roles: ColumnRoles) -> Finding:
+    return Finding(
+        code="instruments_not_modelled",
+        severity="error",
+        message=f"{', '.join(roles.instruments)} declared as instruments, but no model here uses instruments yet",
+        remedy="leave --instrument out for the fit without them, and read its elasticities as associations",
+    )
