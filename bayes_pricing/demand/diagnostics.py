@@ -85,7 +85,7 @@ def rhat_limit(parameters: int, chains: int = 4, ess: float = 400.0) -> float:
 
     With 2 M split chains the between-chain variance of a well-mixed parameter is a scaled chi-square, so
 
-    .. math:: \hat R \le \sqrt{1 + (\chi^2_{2M-1, 1 - 0.001/n} / (2M-1) - 1) / n_\text{eff per split chain}}
+    .. math:: \hat R \le \sqrt{1 + \chi^2_{2M-1, 1 - 0.001/n} / (2M-1) / n_\text{eff per split chain}}
 
     The limit is never below 1.01.
 
@@ -99,14 +99,14 @@ def rhat_limit(parameters: int, chains: int = 4, ess: float = 400.0) -> float:
 
     Examples
     --------
-    >>> rhat_limit(1, ess=8000.0)
+    >>> rhat_limit(1, ess=16000.0)
     1.01
     >>> round(rhat_limit(20, ess=800.0), 3), round(rhat_limit(2000, ess=800.0), 3)
-    (1.017, 1.025)
+    (1.022, 1.03)
     """
     freedom = 2 * chains - 1
     quantile = float(stats.chi2.isf(0.001 / max(parameters, 1), freedom)) / freedom
-    return max(RHAT_LIMIT, math.sqrt(1.0 + (quantile - 1.0) / (ess / (2 * chains))))
+    return max(RHAT_LIMIT, math.sqrt(1.0 + quantile / (ess / (2 * chains))))
 
 
 def check_sampling(posterior: DemandPosterior, statistics: SamplerStatistics) -> Diagnostics:
@@ -127,7 +127,7 @@ def check_sampling(posterior: DemandPosterior, statistics: SamplerStatistics) ->
     """
     few = _upper_parameters(posterior)
     items = posterior.coefficients("item").to_numpy()
-    items = items.reshape(*items.shape[:2], -1)
+    items = _varying(items.reshape(*items.shape[:2], -1))
     suspects = _worst_by_split_rhat(items, CLOSELY_CHECKED_ITEMS)
     rhat_few, bulk_few, tail_few = _convergence(few)
     rhat_items, bulk_items, tail_items = _convergence(suspects)
@@ -196,9 +196,12 @@ def _upper_parameters(posterior: DemandPosterior) -> Floats:
     arrays = [variable.transpose("chain", "draw", ...).to_numpy() for variable in posterior.hyper().values()]
     arrays += [posterior.coefficients(level).to_numpy() for level in posterior.spec.all_levels[1:]]
     arrays.append(posterior.shared().to_numpy())
-    stacked = np.concatenate([array.reshape(*array.shape[:2], -1) for array in arrays], axis=2).astype(float)
-    constant = np.all(stacked == stacked[:1, :1], axis=(0, 1))
-    return stacked[:, :, ~constant]
+    return _varying(np.concatenate([array.reshape(*array.shape[:2], -1) for array in arrays], axis=2).astype(float))
+
+
+def _varying(draws: Floats) -> Floats:
+    """Columns of (chain, draw, column) that were sampled: not one constant in every chain."""
+    return draws[:, :, ~np.all(draws == draws[:1, :1], axis=(0, 1))]
 
 
 def _worst_by_split_rhat(draws: Floats, keep: int) -> Floats:
@@ -218,9 +221,10 @@ def _convergence(draws: Floats) -> tuple[Floats, Floats, Floats]:
     """Rank-normalised R-hat, bulk and tail effective sample size per column of (chain, draw, column)."""
     from arviz_stats.base.array import array_stats  # imported here: a second that callers without a fit need not pay
 
-    rhat = array_stats.rhat(draws, chain_axis=0, draw_axis=1)
-    bulk = array_stats.ess(draws, chain_axis=0, draw_axis=1, method="bulk")
-    tail = array_stats.ess(draws, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95))
+    with np.errstate(divide="ignore", invalid="ignore"):  # a stuck or broken chain comes out as NaN, and fails
+        rhat = array_stats.rhat(draws, chain_axis=0, draw_axis=1)
+        bulk = array_stats.ess(draws, chain_axis=0, draw_axis=1, method="bulk")
+        tail = array_stats.ess(draws, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95))
     return rhat, bulk, tail
 
 
