@@ -1,0 +1,241 @@
+r"""Compiled blocked sampler of the Gaussian tree for noise by item.
+
+One iteration moves, each leaving the joint posterior unchanged:
+
+1. variance components given item noises, all coefficients integrated out (Hamiltonian Monte Carlo of randomised length
+   in whitened coordinates; step by dual averaging, metric from warm-up draws);
+2. all coefficients given both (one exact joint draw down the tree);
+3. each item's log noise sd given its residual sum of squares: log-concave, drawn exactly by rejection;
+4. typical noise by group and its spread, once given the log noises and once given their standardised deviations
+   (interweaving, Yu & Meng 2011), so that items with few and with many rows both mix.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numba as nb
+import numpy as np
+
+from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.tree_kernels import Integers, Scales, Tree, Work, fill_scales, log_posterior, marginal
+from bayes_pricing.demand.tree_noise import NoiseState, draw_coefficients_and_noise, draw_noise_population
+
+DIVERGENCE = 1000.0
+TARGET_ACCEPT = 0.8
+MOST_STEPS = 128
+
+
+class Hamiltonian(NamedTuple):
+    """Variance components of a chain with their sampler's adaptation, written in place (P components)."""
+
+    theta: Floats  # (P,)
+    metric: Floats  # (P, P) Cholesky factor of the covariance draws are whitened by
+    adapt: Floats  # (6,) step size, log-step average, error average, anchor, iterations since reset, jitter
+    stats: Floats  # (4,) energy, acceptance, leapfrog steps, 1 if diverged
+    total: Floats  # (P,) sum and (below) sum of squares of warm-up draws
+    square: Floats  # (P, P)
+    vectors: Floats  # (4, P) scratch: proposal, momentum, gradient, gradient of the start
+
+
+class Records(NamedTuple):
+    """Kept draws of one chain."""
+
+    theta: Floats  # (draws, P)
+    typical: Floats  # (draws, groups)
+    spread: Floats  # (draws,)
+    log_noise: np.ndarray[tuple[int, ...], np.dtype[np.float32]]  # (draws, items)
+    states: Floats  # (draws, inner nodes and root, p)
+    stats: Floats  # (draws, 4)
+
+
+def new_hamiltonian(theta: Floats) -> Hamiltonian:
+    """Start at `theta` with a unit metric."""
+    size = len(theta)
+    return Hamiltonian(
+        theta=np.array(theta, dtype=np.float64),
+        metric=np.eye(size),
+        adapt=np.array([0.1, 0.0, 0.0, math.log(1.0), 0.0, 0.0]),
+        stats=np.zeros(4),
+        total=np.zeros(size),
+        square=np.zeros((size, size)),
+        vectors=np.zeros((4, size)),
+    )
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _kick(momentum, gradient, metric, step):  # type: ignore[no-untyped-def]
+    size = momentum.shape[0]
+    for a in range(size):
+        s = 0.0
+        for b in range(a, size):
+            s += metric[b, a] * gradient[b]
+        momentum[a] += step * s
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _drift(theta, momentum, metric, step):  # type: ignore[no-untyped-def]
+    for a in range(theta.shape[0]):
+        s = 0.0
+        for b in range(a + 1):
+            s += metric[a, b] * momentum[b]
+        theta[a] += step * s
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def hamiltonian_update(rng, tree, scales, work, state, steps):  # type: ignore[no-untyped-def]
+    """One Metropolis-corrected trajectory of `steps` leapfrogs; leaves `work` at the new state; returns acceptance."""
+    size = state.theta.shape[0]
+    theta, momentum, gradient = state.vectors[0], state.vectors[1], state.vectors[2]
+    step = state.adapt[0]
+    theta[:] = state.theta
+    start = log_posterior(theta, tree, scales, work, gradient)
+    kinetic = 0.0
+    for a in range(size):
+        momentum[a] = rng.standard_normal()
+        kinetic += 0.5 * momentum[a] * momentum[a]
+    before = kinetic - start
+    value = start
+    _kick(momentum, gradient, state.metric, 0.5 * step)
+    taken, diverged = 0, False
+    for s in range(steps):
+        _drift(theta, momentum, state.metric, step)
+        value = log_posterior(theta, tree, scales, work, gradient)
+        taken += 1
+        if not value > start - kinetic - DIVERGENCE:
+            diverged = True
+            break
+        _kick(momentum, gradient, state.metric, 0.5 * step if s == steps - 1 else step)
+    kinetic = 0.0
+    for a in range(size):
+        kinetic += 0.5 * momentum[a] * momentum[a]
+    change = before - (kinetic - value)
+    if diverged or not change > -DIVERGENCE:
+        diverged, change = True, -math.inf
+    accept = min(1.0, math.exp(change)) if change < 0.0 else 1.0
+    if rng.random() < accept:
+        state.theta[:] = theta
+        state.stats[0] = kinetic - value
+    else:
+        state.stats[0] = before
+        fill_scales(state.theta, tree.k, work)
+        marginal(tree, scales, work)
+    state.stats[1], state.stats[2], state.stats[3] = accept, taken, 1.0 if diverged else 0.0
+    return accept
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _adapt_step(state, accept):  # type: ignore[no-untyped-def]
+    """Dual averaging (Hoffman & Gelman 2014, section 3.2)."""
+    adapt = state.adapt
+    adapt[4] += 1.0
+    n = adapt[4]
+    share = 1.0 / (n + 10.0)
+    adapt[2] = (1.0 - share) * adapt[2] + share * (TARGET_ACCEPT - accept)
+    log_step = adapt[3] - math.sqrt(n) / 0.05 * adapt[2]
+    weight = n**-0.75
+    adapt[1] = weight * log_step + (1.0 - weight) * adapt[1]
+    adapt[0] = math.exp(min(max(log_step, -20.0), 1.5))
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _restart_step(state):  # type: ignore[no-untyped-def]
+    state.adapt[1], state.adapt[2], state.adapt[4] = 0.0, 0.0, 0.0
+    state.adapt[3] = math.log(min(max(state.adapt[0], 1e-3), 0.5) * 3.0)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _first_step(rng, tree, scales, work, state):  # type: ignore[no-untyped-def]
+    """Halve or double the step until one leapfrog's acceptance crosses 0.8 (heuristic of the same paper)."""
+    direction = 0.0
+    for _ in range(60):
+        accept = hamiltonian_update(rng, tree, scales, work, state, 1)
+        sign = 1.0 if accept > 0.8 else -1.0
+        if direction == 0.0:
+            direction = sign
+        if sign != direction:
+            break
+        state.adapt[0] *= 2.0**sign
+    _restart_step(state)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _learn_metric(state, draws):  # type: ignore[no-untyped-def]
+    """Covariance of the window's draws, off-diagonals shrunk by how many draws stand behind each component."""
+    size = state.theta.shape[0]
+    keep = draws / (draws + 2.0 * size)
+    cov = np.empty((size, size))
+    for a in range(size):
+        for b in range(a + 1):
+            c = (state.square[a, b] - state.total[a] * state.total[b] / draws) / (draws - 1.0)
+            cov[a, b] = c * keep if a != b else (draws * c + 5e-3) / (draws + 5.0)
+            cov[b, a] = cov[a, b]
+    state.metric[:] = np.linalg.cholesky(cov)
+    state.total[:] = 0.0
+    state.square[:] = 0.0
+    _restart_step(state)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _note_draw(state):  # type: ignore[no-untyped-def]
+    for a in range(state.theta.shape[0]):
+        state.total[a] += state.theta[a]
+        for b in range(a + 1):
+            state.square[a, b] += state.theta[a] * state.theta[b]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def run_chain(
+    rng: np.random.Generator,
+    seed: int,
+    first_draw: int,
+    tune: int,
+    tree: Tree,
+    scales: Scales,
+    spread_scale: float,
+    work: Work,
+    state: Hamiltonian,
+    noise: NoiseState,
+    records: Records,
+    progress: Integers,
+) -> None:
+    """Warm up for `tune` iterations, then fill `records`; ``progress[0]`` counts iterations, ``progress[1] = 1`` stops.
+
+    Draws above the items come from counters (`seed`, iteration), so that a chain is the same wherever it runs.
+    """
+    windows = (int(0.15 * tune), int(0.35 * tune), int(0.85 * tune))
+    opened = 0
+    _first_step(rng, tree, scales, work, state)
+    for iteration in range(tune + records.theta.shape[0]):
+        if progress[1] == 1:
+            return
+        length = (0.5 + rng.random()) * 0.5 * math.pi / state.adapt[0]
+        steps = min(max(int(length + rng.random()), 1), MOST_STEPS)
+        accept = hamiltonian_update(rng, tree, scales, work, state, steps)
+        draw_coefficients_and_noise(rng, seed, first_draw + iteration, tree, work, noise)
+        draw_noise_population(rng, tree, scales.noise, spread_scale, work, noise)
+        if iteration < tune:
+            _adapt_step(state, accept)
+            _note_draw(state)
+            for end in windows:
+                if iteration == end:
+                    if iteration - opened > 10:
+                        _learn_metric(state, float(iteration + 1 - opened))
+                    opened = iteration + 1
+            if iteration == tune - 1:
+                state.adapt[0] = math.exp(state.adapt[1])
+        else:
+            _record(iteration - tune, work, state, noise, records)
+        progress[0] = iteration + 1
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _record(d, work, state, noise, records):  # type: ignore[no-untyped-def]
+    records.theta[d] = state.theta
+    records.typical[d] = noise.typical
+    records.spread[d] = noise.spread[0]
+    for i in range(work.log_noise.shape[0]):
+        records.log_noise[d, i] = work.log_noise[i]
+    records.states[d] = noise.states
+    records.stats[d] = state.stats

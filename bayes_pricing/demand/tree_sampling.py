@@ -1,0 +1,272 @@
+"""Sampling the Gaussian tree's hyper-parameters: NUTS by nutpie, or the compiled blocked sampler for noise by item."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.gaussian_tree import TreeData, kernel_tree
+from bayes_pricing.demand.tree_blocked import Records, new_hamiltonian, run_chain
+from bayes_pricing.demand.tree_draws import draw_uppers
+from bayes_pricing.demand.tree_kernels import Tree, log_posterior, new_work
+from bayes_pricing.demand.tree_noise import new_noise_state
+from bayes_pricing.demand.tree_prior import TreePrior, theta_size
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TreeDraws:
+    """Hyper-draws and one joint draw of everything above the items for each; plain arrays.
+
+    Attributes
+    ----------
+    theta : array (chain, draw, P)
+        Level by level from the items up: k log between-unit sds, then k(k-1)/2 canonical partial correlations (atanh).
+    log_noise : array (chain, draw, groups)
+        Log residual sd of each noise group; with noise by item the typical one of the group's items.
+    log_spread : array (chain, draw) or None
+        Log of the sd of items' log noise sds around their group's; None unless noise is by item.
+    item_log_noise : float32 array (chain, draw, items) or None
+        Log residual sd of every item; None unless noise is by item.
+    states : array (chain, draw, inner nodes and root, k + m)
+        Coefficients of every unit above the items, inner levels first, the population last; the columns past the k-th
+        repeat the shared coefficients.
+    divergences : int
+        Divergent trajectories after warm-up.
+    energy : array (chain, draw)
+    steps : array (chain, draw)
+        Leapfrog steps of each trajectory.
+    seconds : float
+        Wall-clock time of warm-up and sampling.
+    """
+
+    theta: Floats
+    log_noise: Floats
+    log_spread: Floats | None
+    item_log_noise: NDArray[np.float32] | None
+    states: Floats
+    divergences: int
+    energy: Floats
+    steps: Floats
+    seconds: float
+
+
+def sample_tree(
+    data: TreeData,
+    prior: TreePrior,
+    *,
+    draws: int,
+    tune: int,
+    chains: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> TreeDraws:
+    """Sample variance components and noise with all coefficients integrated out, then draw what is above the items.
+
+    Parameters
+    ----------
+    data : TreeData
+    prior : TreePrior
+    draws, tune, chains : int
+        Kept draws and warm-up iterations of each chain (1,000, 500 and 4 are usual).
+    seed : int
+        Same seed, same draws, whatever the number of cores.
+    progress : callable, optional
+        Called now and then with (iterations done, iterations in all).
+
+    Returns
+    -------
+    TreeDraws
+    """
+    tree = kernel_tree(data, data.gram, prior.root_mean)
+    started = time.perf_counter()
+    sampler = _sample_blocked if data.spec.noise_by == "item" else _sample_nutpie
+    result = sampler(data, prior, tree, (draws, tune, chains, seed), progress)
+    states = result.states + prior.root_mean
+    return TreeDraws(
+        theta=result.theta,
+        log_noise=result.log_noise,
+        log_spread=result.log_spread,
+        item_log_noise=result.item_log_noise,
+        states=states,
+        divergences=result.divergences,
+        energy=result.energy,
+        steps=result.steps,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def residual_start(tree: Tree) -> tuple[float, Floats]:
+    """Log residual sd of least squares by item: pooled, and each item's own drawn towards it by ten rows' worth."""
+    solution = np.linalg.pinv(tree.xtx, rcond=1e-10, hermitian=True) @ tree.xty[:, :, None]
+    rss = np.maximum(tree.yty - (tree.xty[:, None, :] @ solution)[:, 0, 0], 0.0)
+    freedom = np.maximum(tree.count - tree.k, 0.0)
+    pooled = (rss.sum() + 1e-6) / max(float(freedom.sum()), 1.0)
+    own = (rss + 10.0 * pooled) / (freedom + 10.0)
+    return float(0.5 * np.log(pooled)), 0.5 * np.log(own)
+
+
+def _start(prior: TreePrior, groups: int, log_noise: float, rng: np.random.Generator) -> Floats:
+    """Half the prior scales, no correlation, the pooled residual sd; jittered so that chains start apart."""
+    levels, k = prior.between_sd.shape
+    theta = np.zeros((levels, theta_size(1, k, 0)))
+    theta[:, :k] = np.log(0.5 * prior.between_sd)
+    theta += rng.normal(scale=0.3, size=theta.shape)
+    return np.concatenate([theta.ravel(), log_noise + rng.normal(scale=0.1, size=groups)])
+
+
+def _sample_blocked(
+    data: TreeData, prior: TreePrior, tree: Tree, plan: tuple[int, int, int, int], progress: Progress | None
+) -> TreeDraws:
+    draws, tune, chains, seed = plan
+    groups, (items, p), inner = len(data.noise_groups), tree.xty.shape, len(tree.parent) + 1 - len(tree.count)
+    size = theta_size(len(data.level_names), tree.k, 0)
+    records = [
+        Records(
+            theta=np.zeros((draws, size)),
+            typical=np.zeros((draws, groups)),
+            spread=np.zeros(draws),
+            log_noise=np.zeros((draws, items), dtype=np.float32),
+            states=np.zeros((draws, inner, p)),
+            stats=np.zeros((draws, 4)),
+        )
+        for _ in range(chains)
+    ]
+    counters = np.zeros((chains, 2), dtype=np.int64)
+    pooled, own = residual_start(tree)
+    children = np.random.SeedSequence(seed).spawn(chains)
+
+    def run(chain: int) -> None:
+        rng = np.random.default_rng(children[chain])
+        work, noise = new_work(tree), new_noise_state(tree, groups)
+        state = new_hamiltonian(_start(prior, 0, pooled, rng))
+        work.log_noise[:] = own + rng.normal(scale=0.1, size=items)
+        noise.typical[:] = pooled + rng.normal(scale=0.1, size=groups)
+        noise.spread[0] = np.log(0.5 * prior.noise_spread_scale) + rng.normal(scale=0.1)
+        first, spread_scale = chain * (draws + tune), prior.noise_spread_scale
+        run_chain(
+            rng, seed, first, tune, tree, prior.scales, spread_scale, work, state, noise, records[chain], counters[chain]
+        )
+
+    _run_threads(run, counters, chains * (draws + tune), progress)
+    stats = np.array([record.stats for record in records])
+    return TreeDraws(
+        theta=np.array([record.theta for record in records]),
+        log_noise=np.array([record.typical for record in records]),
+        log_spread=np.array([record.spread for record in records]),
+        item_log_noise=np.array([record.log_noise for record in records]),
+        states=np.array([record.states for record in records]),
+        divergences=int(stats[:, :, 3].sum()),
+        energy=stats[:, :, 0],
+        steps=stats[:, :, 2],
+        seconds=0.0,
+    )
+
+
+def _run_threads(
+    run: Callable[[int], None], counters: NDArray[np.int64], total: int, progress: Progress | None
+) -> None:
+    """Run one chain per thread (the kernels release the interpreter lock); an interrupt stops all of them."""
+    with ThreadPoolExecutor(max_workers=min(len(counters), _cores())) as pool:
+        futures = [pool.submit(run, chain) for chain in range(len(counters))]
+        try:
+            while wait(futures, timeout=0.1).not_done:
+                if progress is not None:
+                    progress(int(counters[:, 0].sum()), total)
+        finally:
+            counters[:, 1] = 1
+        for future in futures:
+            future.result()
+    if progress is not None:
+        progress(total, total)
+
+
+def _sample_nutpie(
+    data: TreeData, prior: TreePrior, tree: Tree, plan: tuple[int, int, int, int], progress: Progress | None
+) -> TreeDraws:
+    draws, tune, chains, seed = plan
+    groups, levels = len(data.noise_groups), len(data.level_names)
+    size = theta_size(levels, tree.k, groups)
+    trace = _run_nutpie(tree, prior, size, groups, plan, progress)
+    theta = np.ascontiguousarray(trace["posterior"]["theta"].values)
+    stats = trace["sample_stats"]
+    inner, p = len(tree.parent) + 1 - len(tree.count), tree.xty.shape[1]
+    states, logs = np.zeros((chains * draws, inner, p)), np.zeros(chains * draws)
+    flat = theta.reshape(chains * draws, size)
+    draw_uppers(seed, flat, np.zeros((0, 0), dtype=np.float32), tree, prior.scales, new_work(tree), states, logs)
+    return TreeDraws(
+        theta=theta[:, :, : size - groups],
+        log_noise=theta[:, :, size - groups :],
+        log_spread=None,
+        item_log_noise=None,
+        states=states.reshape(chains, draws, inner, p),
+        divergences=int(stats["diverging"].values.sum()),
+        energy=np.asarray(stats["energy"].values, dtype=np.float64),
+        steps=np.asarray(stats["n_steps"].values, dtype=np.float64),
+        seconds=0.0,
+    )
+
+
+def _run_nutpie(
+    tree: Tree, prior: TreePrior, size: int, groups: int, plan: tuple[int, int, int, int], progress: Progress | None
+):  # type: ignore[no-untyped-def]
+    """NUTS on the unconstrained hyper-parameters; nutpie takes seconds to import, so only here."""
+    import nutpie
+    from nutpie.compiled_pyfunc import from_pyfunc
+
+    draws, tune, chains, seed = plan
+    scales = prior.scales
+    pooled, _ = residual_start(tree)
+
+    def make_log_density() -> Callable[[Floats], tuple[float, Floats]]:
+        work = new_work(tree)
+
+        def log_density(theta: Floats) -> tuple[float, Floats]:
+            gradient = np.zeros(size)
+            return log_posterior(theta, tree, scales, work, gradient), gradient
+
+        return log_density
+
+    def make_expand(*_seeds: int) -> Callable[[Floats], dict[str, Floats]]:
+        return lambda theta: {"theta": theta}
+
+    def start(chain_seed: int) -> Floats:
+        return _start(prior, groups, pooled, np.random.default_rng([seed, chain_seed % 2**63]))
+
+    model = from_pyfunc(
+        size,
+        make_log_density,
+        make_expand,
+        [np.dtype(np.float64)],
+        [(size,)],
+        ["theta"],
+        make_initial_point_fn=start,
+    )
+
+    def report(progresses: list[object]) -> None:
+        if progress is not None:
+            progress(sum(int(chain.finished_draws) for chain in progresses), chains * (draws + tune))
+
+    return nutpie.sample(
+        model,
+        draws=draws,
+        tune=tune,
+        chains=chains,
+        cores=min(chains, _cores()),
+        seed=seed,
+        progress_bar=False,
+        progress_callback=report if progress is not None else None,
+        save_warmup=False,
+    )
