@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from datetime import date
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayes_pricing.errors import SpecError
+from bayes_pricing.errors import SpecError, StorageError
 from simulations.markets.course_settings import CourseMarketSettings
 
 Floats = NDArray[np.float64]
@@ -51,6 +54,10 @@ class CourseMarketTruth:
         d log expected units / d log own price at today's prices, the others at today's; negative.
     category_mean : array (C,)
         Mean of the distribution each category's item elasticities are drawn from.
+    lowest_price, highest_price : array (J,)
+        Range of the posted prices in currency.
+    completion_rate : array (S,)
+        Probability that a learner finishes a course they keep, by segment.
 
     Examples
     --------
@@ -72,6 +79,9 @@ class CourseMarketTruth:
     unit_cost: Floats
     elasticity: Floats
     category_mean: Floats
+    lowest_price: Floats
+    highest_price: Floats
+    completion_rate: Floats
 
     @property
     def segment_sizes(self) -> Integers:
@@ -166,7 +176,7 @@ def current_prices(truth: CourseMarketTruth) -> xr.DataArray:
     >>> from simulations.markets.courses import simulate_courses
     >>> settings = CourseMarketSettings(courses=40, learners=1_000, expected_enrollments=2_000)
     >>> truth = simulate_courses(settings, seed=1).truth
-    >>> float(current_prices(truth).sel(item="accounting-01")) == truth.current_price[0]
+    >>> float(current_prices(truth).sel(item="accounting-01")) == float(truth.current_price[0])
     True
     """
     return xr.DataArray(truth.current_price, dims=("item",), coords={"item": list(truth.items)}, name="price")
@@ -271,3 +281,61 @@ def true_propensities(truth: CourseMarketTruth) -> pl.DataFrame:
             "price_elasticity": elasticity[segment],
         }
     )
+
+
+_FORMAT = "course-market-truth/1"
+_INTEGER_FIELDS = ("category", "learner_segment")
+
+
+def write_truth(truth: CourseMarketTruth, path: Path) -> None:
+    """Write the truth as JSON; every number is read back exactly.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from simulations.markets.courses import simulate_courses
+    >>> settings = CourseMarketSettings(courses=40, learners=1_000, expected_enrollments=2_000)
+    >>> truth = simulate_courses(settings, seed=1).truth
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_truth(truth, Path(folder) / "truth.json")
+    ...     again = read_truth(Path(folder) / "truth.json")
+    >>> bool((again.sensitivity == truth.sensitivity).all())
+    True
+    """
+    settings = asdict(truth.settings) | {"first_week": truth.settings.first_week.isoformat()}
+    content = {field.name: getattr(truth, field.name) for field in fields(truth) if field.name != "settings"}
+    plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in content.items()}
+    document = {"format": _FORMAT, "settings": settings} | plain
+    path.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
+
+
+def read_truth(path: Path) -> CourseMarketTruth:
+    """Read back what :func:`write_truth` wrote.
+
+    Raises
+    ------
+    StorageError
+        If the file is missing, no JSON, or of another format.
+
+    Examples
+    --------
+    >>> read_truth(Path("nowhere.json"))
+    Traceback (most recent call last):
+        ...
+    bayes_pricing.errors.StorageError: nowhere.json is no course-market-truth/1 file: simulate the market again.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.pop("format") != _FORMAT:
+            raise ValueError("another format")
+        settings = document.pop("settings")
+        first_week = date.fromisoformat(settings.pop("first_week"))
+        document["settings"] = CourseMarketSettings(first_week=first_week, **settings)
+        for name in ("items", "categories"):
+            document[name] = tuple(document[name])
+        arrays = {name: value for name, value in document.items() if isinstance(value, list)}
+        for name, value in arrays.items():
+            document[name] = np.array(value, dtype=np.int64 if name in _INTEGER_FIELDS else np.float64)
+        return CourseMarketTruth(**document)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{path} is no {_FORMAT} file: simulate the market again.") from error

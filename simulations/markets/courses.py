@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
-from simulations.markets.course_prices import draw_base_prices, draw_price_schedule
-from simulations.markets.course_settings import CATEGORY_NAMES, CourseMarketSettings
-from simulations.markets.course_truth import CourseMarketTruth, choice_shares, solve_sensitivity
+from bayes_pricing.data.economy import Progress, create_economy, write_economy
+from bayes_pricing.errors import StorageError
+from simulations.markets.course_ledger import build_transactions, draw_enrollments, draw_members, sum_daily
+from simulations.markets.course_population import draw_truth
+from simulations.markets.course_settings import CourseMarketSettings
+from simulations.markets.course_truth import CourseMarketTruth, choice_shares, true_propensities, write_truth
 
-Progress = Callable[[float, str], None]
-"""Called with the finished share of the work, in [0, 1], and what is being done."""
-
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
@@ -69,120 +69,75 @@ class CourseMarket:
             .sort("item", "period")
         )
 
+    def write(self, url: str, progress: Progress | None = None) -> None:
+        """Create the tables at a database URL and fill them; the truth stays out of them.
 
-def _item_names(settings: CourseMarketSettings) -> tuple[tuple[str, ...], tuple[str, ...], Integers]:
-    """Item names, category names and each item's category: equal sizes up to one, items sorted by name."""
-    category = np.sort(np.arange(settings.courses) % settings.categories)
-    names = CATEGORY_NAMES[: settings.categories]
-    place = np.arange(settings.courses) - np.searchsorted(category, category)
-    width = max(2, len(str(int(place.max()) + 1)))
-    items = tuple(f"{names[c]}-{n + 1:0{width}d}" for c, n in zip(category.tolist(), place.tolist(), strict=True))
-    return items, names, category
-
-
-def _draw_attraction(settings: CourseMarketSettings, category: Integers, rng: np.random.Generator) -> Floats:
-    """Utilities at the centre of the price range up to a shift, dims (segment, item): popularity, taste, activity."""
-    popularity = rng.normal(0, 0.4, settings.categories)[category]
-    popularity = popularity + rng.normal(0, settings.popularity_sd, settings.courses)
-    taste = rng.normal(0, 0.5, (settings.segments, settings.categories))[:, category]
-    utility = popularity + taste
-    utility = utility - np.log(np.exp(utility).sum(axis=1, keepdims=True))
-    activity = rng.normal(0, 0.6, settings.segments)
-    return np.asarray(utility + activity[:, None])
+        Raises
+        ------
+        StorageError
+            If the database cannot be reached or holds such tables already.
+        """
+        create_economy(url)
+        write_economy(url, self.tables, progress)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Demand:
-    """Demand up to the common shift of utility that decides how much is bought in all."""
-
-    relative_attraction: Floats
-    sizes: Integers
-    offset: Floats
-    elasticity: Floats
-    log_ratio: Floats
-    """Log of each week's price over today's, dims (period, item)."""
-
-    def at(self, shift: float) -> tuple[Floats, Floats]:
-        attraction = self.relative_attraction + shift
-        return attraction, solve_sensitivity(attraction, self.sizes, self.offset, self.elasticity)
-
-    def expected_total(self, shift: float) -> float:
-        attraction, sensitivity = self.at(shift)
-        return float(
-            sum(self.sizes @ choice_shares(attraction, sensitivity, row).sum(axis=1) for row in self.log_ratio)
-        )
+def _week_starts(settings: CourseMarketSettings) -> list[date]:
+    return [settings.first_week + timedelta(weeks=week) for week in range(settings.weeks)]
 
 
-def _solve_shift(demand: _Demand, expected_enrollments: float) -> float:
-    """Shift of all utilities that makes the expected total at the posted prices what was asked for."""
+def _build_courses(truth: CourseMarketTruth, teaching: pl.DataFrame) -> pl.DataFrame:
+    """Rows of the table ``courses``."""
+    described = {
+        "course_id": np.arange(1, len(truth.items) + 1),
+        "slug": truth.items,
+        "category": [truth.categories[c] for c in truth.category.tolist()],
+        "unit_cost_cents": np.rint(truth.unit_cost * 100).astype(np.int64),
+    }
+    return pl.DataFrame(described).join(teaching, on="course_id", maintain_order="left")
 
-    def excess(shift: float) -> float:
-        return float(np.log(demand.expected_total(shift) / expected_enrollments))
 
-    return float(brentq(excess, -30.0, 30.0, xtol=1e-12, rtol=1e-14))
-
-
-def _draw_truth(
-    settings: CourseMarketSettings, seed: int, rng: np.random.Generator
-) -> tuple[CourseMarketTruth, Integers]:
-    """The truth and the posted prices in tokens, dims (item, period)."""
-    items, names, category = _item_names(settings)
-    base = draw_base_prices(settings, category, rng)
-    schedule = draw_price_schedule(settings, base, rng)
-    category_mean = rng.normal(settings.elasticity_mean, settings.elasticity_between_categories, settings.categories)
-    elasticity = rng.normal(category_mean[category], settings.elasticity_between_items)
-    segment_share = rng.dirichlet(np.full(settings.segments, 10.0))
-    segment = rng.choice(settings.segments, size=settings.learners, p=segment_share).astype(np.int64)
-    # Popularity is drawn at the centre of the price range; a course that is dear today sells less today.
-    moved = elasticity * np.log(schedule[:, -1] / base)
-    demand = _Demand(
-        relative_attraction=_draw_attraction(settings, category, rng) + moved,
-        sizes=np.bincount(segment, minlength=settings.segments).astype(np.int64),
-        offset=rng.normal(0, settings.segment_offset_sd, settings.segments),
-        elasticity=elasticity,
-        log_ratio=np.log(schedule / schedule[:, -1:]).T,
+def _build_prices(settings: CourseMarketSettings, schedule: Integers) -> pl.DataFrame:
+    """Rows of the table ``course_prices`` from the schedule in tokens, dims (item, period)."""
+    courses, weeks = schedule.shape
+    return pl.DataFrame(
+        {
+            "course_id": np.repeat(np.arange(1, courses + 1), weeks),
+            "week_start": pl.concat([pl.Series(_week_starts(settings))] * courses, rechunk=True),
+            "price_tokens": schedule.ravel(),
+            "price_cents": schedule.ravel() * settings.cents_per_token,
+        }
     )
-    attraction, sensitivity = demand.at(_solve_shift(demand, settings.expected_enrollments))
-    kept = (1 - settings.commission) * base * settings.cents_per_token
-    truth = CourseMarketTruth(
-        settings=settings,
-        seed=seed,
-        items=items,
-        categories=names,
-        category=category,
-        learner_segment=segment,
-        attraction=attraction,
-        sensitivity=sensitivity,
-        current_price=schedule[:, -1] * settings.cents_per_token / 100,
-        unit_cost=np.rint(kept * rng.uniform(0.45, 0.7, settings.courses)) / 100,
-        elasticity=elasticity,
-        category_mean=category_mean,
-    )
-    return truth, schedule
 
 
 def _draw_choices(
-    truth: CourseMarketTruth, log_ratio: Floats, rng: np.random.Generator, progress: Progress | None
-) -> tuple[Integers, Integers, Integers]:
-    """Week, learner and course of each enrollment (indices), sorted by week.
+    truth: CourseMarketTruth, schedule: Integers, rng: np.random.Generator, report: Progress
+) -> pl.DataFrame:
+    """One row per sale: `learner_id`, `course_id`, `week_start`, `price_tokens`.
 
     Every learner of a segment faces the same logit, so the number of buyers is binomial, who they are is a sample
     without replacement, and what they buy is multinomial: exactly one independent choice per learner and week.
     """
-    members = [np.flatnonzero(truth.learner_segment == s) for s in range(truth.attraction.shape[0])]
-    weeks, learners, courses = [], [], []
+    members = [np.flatnonzero(truth.learner_segment == segment) for segment in range(len(truth.attraction))]
+    log_ratio = np.log(schedule / schedule[:, -1:]).T
+    learners, courses, sold_in_week = [], [], np.zeros(len(log_ratio), dtype=np.int64)
     for week, row in enumerate(log_ratio):
-        shares = choice_shares(truth.attraction, truth.sensitivity, row)
-        for learner, share in zip(members, shares, strict=True):
+        for learner, share in zip(members, choice_shares(truth.attraction, truth.sensitivity, row), strict=True):
             buying = share.sum()
             buyers = rng.choice(learner, size=rng.binomial(learner.size, buying), replace=False)
-            sold = rng.multinomial(buyers.size, share / buying)
-            weeks.append(np.full(buyers.size, week))
             learners.append(buyers)
-            courses.append(np.repeat(np.arange(sold.size), sold))
-        if progress is not None:
-            progress(0.1 + 0.4 * (week + 1) / len(log_ratio), "learners choose")
-    return np.concatenate(weeks), np.concatenate(learners), np.concatenate(courses)
+            courses.append(np.repeat(np.arange(share.size), rng.multinomial(buyers.size, share / buying)))
+            sold_in_week[week] += buyers.size
+        report(0.1 + 0.5 * (week + 1) / len(log_ratio), "learners choose")
+    week_of_sale, course = np.repeat(np.arange(len(log_ratio)), sold_in_week), np.concatenate(courses)
+    starts = pl.Series("week_start", _week_starts(truth.settings))
+    return pl.DataFrame(
+        {
+            "learner_id": np.concatenate(learners) + 1,
+            "course_id": course + 1,
+            "week_start": starts.gather(week_of_sale),
+            "price_tokens": schedule[course, week_of_sale],
+        }
+    )
 
 
 def simulate_courses(settings: CourseMarketSettings, seed: int, progress: Progress | None = None) -> CourseMarket:
@@ -207,30 +162,100 @@ def simulate_courses(settings: CourseMarketSettings, seed: int, progress: Progre
     >>> market.sales().height
     2080
     """
-    truth_rng, choice_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
-    truth, schedule = _draw_truth(settings, seed, truth_rng)
-    log_ratio = np.log(schedule / schedule[:, -1:]).T
-    week, learner, course = _draw_choices(truth, log_ratio, choice_rng, progress)
-    starts = np.array([settings.first_week + timedelta(weeks=w) for w in range(settings.weeks)], dtype="datetime64[D]")
+    report = progress or _no_progress
+    streams = [np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(4)]
+    report(0.0, "drawing courses and learners")
+    truth, schedule = draw_truth(settings, seed, streams[0])
+    choices = _draw_choices(truth, schedule, streams[1], report)
+    report(0.6, "enrollments")
+    finishing = truth.completion_rate[truth.learner_segment[choices["learner_id"].to_numpy() - 1]]
+    enrollments = draw_enrollments(settings, choices, finishing, streams[2])
+    members = draw_members(settings, true_propensities(truth)["purchase_probability"].to_numpy(), streams[3])
+    report(0.7, "token transactions")
+    transactions = build_transactions(settings, enrollments, members["teaching"])
     tables = {
-        "courses": pl.DataFrame(
-            {
-                "course_id": np.arange(1, settings.courses + 1),
-                "slug": truth.items,
-                "category": [truth.categories[c] for c in truth.category.tolist()],
-                "unit_cost_cents": np.rint(truth.unit_cost * 100).astype(np.int64),
-            }
-        ),
-        "course_prices": pl.DataFrame(
-            {
-                "course_id": np.repeat(np.arange(1, settings.courses + 1), settings.weeks),
-                "week_start": np.tile(starts, settings.courses),
-                "price_tokens": schedule.ravel(),
-                "price_cents": schedule.ravel() * settings.cents_per_token,
-            }
-        ),
-        "enrollments": pl.DataFrame(
-            {"learner_id": learner + 1, "course_id": course + 1, "week_start": starts[week]},
-        ),
+        "learners": members["learners"],
+        "teachers": members["teachers"],
+        "courses": _build_courses(truth, members["teaching"]),
+        "course_prices": _build_prices(settings, schedule),
+        "enrollments": enrollments,
+        "token_transactions": transactions,
+        "daily_platform_metrics": sum_daily(settings, transactions),
     }
+    report(1.0, "simulated")
     return CourseMarket(truth=truth, tables=tables)
+
+
+def _no_progress(fraction: float, label: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketFiles:
+    """Where a written market lies.
+
+    Attributes
+    ----------
+    database : str
+        URL of the tables.
+    truth : Path
+        The known truth, JSON; read it with :func:`simulations.markets.course_truth.read_truth`.
+    sales : Path
+        Weekly sales, Parquet: the columns of :meth:`CourseMarket.sales`.
+
+    Examples
+    --------
+    >>> MarketFiles(database="sqlite:///m/market.db", truth=Path("m/truth.json"), sales=Path("m/sales.parquet")).database
+    'sqlite:///m/market.db'
+    """  # noqa: E501 - the example must stand on one line
+
+    database: str
+    truth: Path
+    sales: Path
+
+
+def write_market(
+    market: CourseMarket, out_dir: Path, url: str | None = None, progress: Progress | None = None
+) -> MarketFiles:
+    """Write the tables, the weekly sales and, apart from both, the truth.
+
+    Parameters
+    ----------
+    market : CourseMarket
+    out_dir : Path
+        Made if absent; gets ``truth.json``, ``sales.parquet`` and, without `url`, ``market.db`` (SQLite).
+    url : str, optional
+        Database for the tables instead, e.g. ``postgresql://USER@HOST/NAME``.
+    progress : callable, optional
+
+    Raises
+    ------
+    StorageError
+        If the directory holds a market already or the database refuses.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from bayes_pricing.data.economy import read_course_sales
+    >>> settings = CourseMarketSettings(courses=40, learners=1_000, expected_enrollments=2_000)
+    >>> market = simulate_courses(settings, seed=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = write_market(market, Path(folder) / "market")
+    ...     read_course_sales(files.database).collect().equals(market.sales())
+    True
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    database, truth, sales = (out_dir / name for name in ("market.db", "truth.json", "sales.parquet"))
+    taken = [path.name for path in (database, truth, sales) if path.exists()]
+    if taken:
+        raise StorageError(f"{out_dir} holds {', '.join(taken)} already: choose another directory, or remove them.")
+    if url is None:
+        unfinished = database.with_suffix(".db.unfinished")
+        unfinished.unlink(missing_ok=True)
+        market.write(f"sqlite:///{unfinished}", progress)
+        os.replace(unfinished, database)
+    else:
+        market.write(url, progress)
+    market.sales().write_parquet(sales)
+    write_truth(market.truth, truth)
+    return MarketFiles(database=url or f"sqlite:///{database}", truth=truth, sales=sales)
