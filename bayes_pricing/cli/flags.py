@@ -11,6 +11,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from bayes_pricing.data.panel import SalesPanel
     from bayes_pricing.data.roles import ColumnRoles
+    from bayes_pricing.demand.fit import SamplerSettings
 
 Repeatable = Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative=())]
 
@@ -101,3 +102,22 @@ class SalesFlags:
         frame = read_sales(self.sales, self.query)
         columns = frame.collect_schema().names()
         return SalesPanel.from_frame(frame, roles.roles(columns), absent=self.absent)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerFlags:
+    """How long to sample."""
+
+    draws: int = 1000
+    """Posterior draws of each chain."""
+    tune: int | None = None
+    """Warm-up iterations of each chain; left out, what suits the model."""
+    chains: int = 4
+    """Independent chains."""
+
+    def settings(self) -> SamplerSettings:
+        """The flags as a value."""
+        from bayes_pricing.demand.fit import SamplerSettings
+
+        return SamplerSettings(draws=self.draws, tune=self.tune, chains=self.chains)

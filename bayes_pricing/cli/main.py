@@ -8,10 +8,9 @@ from importlib.metadata import entry_points
 
 import cyclopts
 
-from bayes_pricing.cli.output import Answer, emit_json, say
+from bayes_pricing.cli.output import DONE, FAILED, REFUSED, WRONG_USE, Answer, emit_json, say
 from bayes_pricing.errors import PanelError, PricingError, Refusal, SpecError
 
-DONE, FAILED, WRONG_USE, REFUSED = 0, 1, 2, 3
 COMMANDS = {
     "check": "bayes_pricing.cli.check:check",
     "fit": "bayes_pricing.cli.fit:fit",
@@ -81,4 +80,3 @@ def _report(as_json: bool, status: str, error: BaseException, **details: object)
     say(str(error) or type(error).__name__)
     if as_json:
         emit_json({"status": status, "message": str(error), **details})
-

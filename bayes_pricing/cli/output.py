@@ -11,6 +11,9 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+DONE, FAILED, WRONG_USE, REFUSED = 0, 1, 2, 3
+"""Exit codes: done, failed, wrong use or refused input, refused for statistical reasons."""
+
 ProgressCallback = Callable[[float, str], None]
 
 
@@ -20,7 +23,7 @@ class Answer:
 
     document: Mapping[str, object]
     text: str
-    exit_code: int = 0
+    exit_code: int = DONE
 
 
 def say(message: str) -> None:

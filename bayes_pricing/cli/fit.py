@@ -1,0 +1,114 @@
+"""`bayes-pricing fit`: sales in, demand posterior out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from bayes_pricing.cli.flags import RoleFlags, SalesFlags, SamplerFlags
+from bayes_pricing.cli.output import REFUSED, Answer, progress_bar
+
+if TYPE_CHECKING:
+    from bayes_pricing.demand.fit import DemandFit
+
+
+def fit(
+    sales: SalesFlags,
+    roles: RoleFlags,
+    sampler: SamplerFlags,
+    *,
+    model: Literal["auto", "lognormal", "poisson", "negative-binomial"] = "auto",
+    noise_by: Literal["common", "category", "item"] | None = None,
+    randomised_price: bool = False,
+    seed: int = 1,
+    out: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> Answer:
+    """Estimate how demand reacts to price: per item, per category and in the population, with intervals.
+
+    Example: bayes-pricing fit --sales sales.csv --item sku --category family --quantity units --out model
+
+    Parameters
+    ----------
+    model
+        Likelihood; `auto` chooses from zeros, size and dispersion, and names its reason.
+    noise_by
+        What shares one residual variance under a log-normal model; left out, items with 30 rows or more have their own.
+    randomised_price
+        Prices were set by chance: differences between items may be read as the effect of price.
+    seed
+        Same seed, same answer.
+    out
+        New folder for the fitted model.
+    json
+        One JSON document on standard output.
+    """
+    from bayes_pricing.demand.design import ModelRequest
+    from bayes_pricing.demand.fit import fit_demand
+    from bayes_pricing.registry import save_fit
+
+    request = ModelRequest(model=model, noise_by=noise_by, randomised_price=randomised_price)
+    with progress_bar() as progress:
+        panel = sales.panel(roles)
+        fitted = fit_demand(panel, request, sampler.settings(), seed=seed, progress=progress)
+    if not fitted.diagnostics.passed:
+        return refused_fit(fitted)
+    if out is not None:
+        save_fit(fitted, out)
+    return Answer(document=fit_json(fitted), text=fit_text(fitted, out))
+
+
+def refused_fit(fitted: DemandFit) -> Answer:
+    """The answer where the diagnostics gate failed: what failed and what to do, and no number of demand."""
+    from bayes_pricing.cli.text import finding_lines
+    from bayes_pricing.demand.diagnostics import diagnostics_json
+
+    findings = (*fitted.diagnostics.findings, *fitted.findings)
+    document: dict[str, object] = {
+        "model": None,
+        "status": "refused",
+        "seconds": fitted.seconds,
+        "diagnostics": diagnostics_json(fitted.diagnostics),
+        "elasticities": [],
+        "findings": findings,
+    }
+    text = "\n".join(["Refused: the sampler did not converge, so nothing is saved.", *finding_lines(findings)])
+    return Answer(document=document, text=text, exit_code=REFUSED)
+
+
+def fit_json(fitted: DemandFit) -> dict[str, object]:
+    """The answer for machines: id, status, seconds, diagnostics, elasticities, variation, coefficients, findings."""
+    from bayes_pricing.demand.diagnostics import diagnostics_json
+    from bayes_pricing.demand.elasticity import control_table, elasticity_table, variation_table
+
+    return {
+        "model": fitted.posterior.id,
+        "status": "ok",
+        "likelihood": fitted.posterior.spec.likelihood,
+        "choice": fitted.choice,
+        "seconds": fitted.seconds,
+        "diagnostics": diagnostics_json(fitted.diagnostics),
+        "elasticities": elasticity_table(fitted.posterior).to_dicts(),
+        "variation": variation_table(fitted.posterior).to_dicts(),
+        "coefficients": control_table(fitted.posterior).to_dicts(),
+        "findings": fitted.findings,
+    }
+
+
+def fit_text(fitted: DemandFit, out: Path | None) -> str:
+    """The answer for people: what was fitted, elasticities above the items, what is to be known."""
+    from bayes_pricing.cli.text import elasticity_lines, finding_lines
+
+    spec, diagnostics = fitted.posterior.spec, fitted.diagnostics
+    lines = [
+        f"Demand model {fitted.posterior.id[:12]}: {spec.likelihood.replace('_', ' ')} ({fitted.choice.reason}).",
+        f"{fitted.posterior.items.height:,} items; largest R-hat {diagnostics.max_rhat:.3f}, smallest bulk effective "
+        f"sample size {diagnostics.min_ess_bulk:,.0f}, {diagnostics.divergences} divergences.",
+        "",
+        *elasticity_lines(fitted.posterior),
+    ]
+    lines += ["", *finding_lines(fitted.findings)] if fitted.findings else []
+    lines += ["", f"Saved to {out}."] if out is not None else []
+    return "\n".join(lines)
