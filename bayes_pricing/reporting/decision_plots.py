@@ -1,0 +1,291 @@
+"""Charts of decisions: the profit curve of one item, the odds of the whole portfolio, and which items move where."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import altair as alt
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike
+
+from bayes_pricing.errors import SpecError
+from bayes_pricing.reporting.formats import interval, percent, price, signed
+from bayes_pricing.reporting.marks import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    VERMILLION,
+    layered,
+    padded_range,
+    quiet_axis,
+    require_columns,
+    styled,
+    tips,
+    values,
+)
+from bayes_pricing.reporting.plots import BINS, MOST_POINTS
+
+ACTIONS = {"change": BLUE, "hold": GREY, "test_first": ORANGE, "refused": VERMILLION}
+ACTION_WORDS = {"change": "change", "hold": "hold", "test_first": "test first", "refused": "refused"}
+
+
+def profit_curve_plot(
+    curve: pl.DataFrame,
+    *,
+    current_price: float,
+    recommended_price: float,
+    lowest_price: float,
+    highest_price: float,
+    unit: str = "currency per period",
+    outcome: str = "Profit",
+) -> alt.LayerChart:
+    """Expected profit of one item at every price, with its band, today's price and the recommended one.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        Columns ``price`` (currency per unit), ``mean, lower, upper`` (in `unit`), and optionally ``probability``.
+    current_price, recommended_price : float
+        Currency per unit; marked by lines.
+    lowest_price, highest_price : float
+        Ends of the prices seen in the data: the shaded support. Outside it the curve is extrapolation.
+    unit : str
+        Unit of the outcome.
+    outcome : str
+        What the curve shows.
+
+    Raises
+    ------
+    SpecError
+        If a column is absent or there are no rows.
+
+    Examples
+    --------
+    >>> curve = pl.DataFrame({"price": [9.0, 10.0, 11.0], "mean": [50.0, 55.0, 53.0], "lower": [40.0, 45.0, 40.0],
+    ...                       "upper": [60.0, 65.0, 66.0]})
+    >>> chart = profit_curve_plot(curve, current_price=9.0, recommended_price=10.0,
+    ...                           lowest_price=8.5, highest_price=11.5)
+    >>> chart.to_dict()["title"]["text"]
+    'Profit at every price'
+    """
+    require_columns(curve, ["price", "mean", "lower", "upper"], "The profit curve")
+    ends = [float(value) for value in (curve["price"].min(), curve["price"].max()) if isinstance(value, (int, float))]
+    x_scale = alt.Scale(
+        domain=[min(*ends, current_price, recommended_price), max(*ends, current_price, recommended_price)], nice=False
+    )
+    y_scale = alt.Scale(domain=padded_range([*curve["lower"], *curve["upper"]], share=0.12), nice=False)
+    x = alt.X("price:Q", scale=x_scale, axis=quiet_axis("Price (currency per unit)"))
+    base = alt.Chart(values(curve.sort("price")))
+    support = pl.DataFrame(
+        {"from": [max(lowest_price, x_scale["domain"][0])], "to": [min(highest_price, x_scale["domain"][1])]}
+    )
+    level = percent(float(curve["probability"][0])) if "probability" in curve.columns else "90 %"
+    layers: list[alt.Chart] = [
+        alt.Chart(values(support))
+        .mark_rect(color=PALE, opacity=0.4)
+        .encode(x=alt.X("from:Q", scale=x_scale), x2="to:Q"),
+        base.mark_area(color=BLUE, opacity=0.2).encode(
+            x=x, y=alt.Y("lower:Q", scale=y_scale, axis=quiet_axis(f"{outcome} ({unit})", ticks=5)), y2="upper:Q"
+        ),
+        base.mark_line(color=BLUE, strokeWidth=2.5).encode(
+            x=x,
+            y=alt.Y("mean:Q", scale=y_scale),
+            tooltip=tips("price", "mean", "lower", "upper"),
+        ),
+        *_price_marks(current_price, recommended_price, x_scale),
+    ]
+    return styled(
+        layered(*layers),
+        f"{outcome} at every price",
+        f"line: mean, band: {level} interval, grey ground: prices seen in the data",
+        f"{outcome} against price; today {price(current_price)}, recommended {price(recommended_price)}.",
+        280,
+    )
+
+
+def _price_marks(current: float, recommended: float, scale: alt.Scale) -> list[alt.Chart]:
+    """Lines at both prices, each label on the side away from the other line."""
+    side: Literal["left", "right"] = "right" if current < recommended else "left"
+    places: list[tuple[float, str, str, Literal["left", "right"]]]
+    if current == recommended:
+        places = [(current, f"today and recommended {price(current)}", INK, "left")]
+    else:
+        places = [
+            (current, f"today {price(current)}", GREY, side),
+            (recommended, f"recommended {price(recommended)}", GREEN, "left" if side == "right" else "right"),
+        ]
+    marks = []
+    for at, text, colour, align in places:
+        here = alt.Chart(values(pl.DataFrame({"price": [at], "text": [text]}), digits=9))
+        x = alt.X("price:Q", scale=scale)
+        marks.append(
+            here.mark_rule(color=colour, strokeWidth=2, strokeDash=[5, 3] if colour == GREY else [1, 0]).encode(x=x)
+        )
+        words = here.mark_text(
+            align=align,
+            dx=-6 if align == "right" else 6,
+            dy=2,
+            baseline="top",
+            color=colour,
+            fontWeight=600,
+            fontSize=12,
+        )
+        marks.append(words.encode(x=x, y=alt.value(0), text="text:N"))
+    return marks
+
+
+def portfolio_change_plot(
+    change: ArrayLike, unit: str, outcome: str = "profit", probability: float = 0.9
+) -> alt.LayerChart:
+    """Distribution of the whole portfolio's change against keeping today's prices, losses in another colour.
+
+    Parameters
+    ----------
+    change : array (draws,)
+        Change on joint posterior draws, in `unit`; positive is good.
+    unit : str
+        e.g. ``"EUR per week"``.
+    outcome : str
+        What changes.
+    probability : float in (0, 1)
+        Of the interval drawn under the bars.
+
+    Raises
+    ------
+    SpecError
+        If there is no draw or one is not finite.
+
+    Examples
+    --------
+    >>> portfolio_change_plot(np.linspace(-10.0, 90.0, 101), "EUR per week").to_dict()["title"]["subtitle"]
+    'mean +40.0 [−5.0 to 85.0] EUR per week; loses in 10 % of draws'
+    """
+    bins = change_bins(change)
+    draws = np.asarray(change, dtype=float).ravel()
+    tail = (1.0 - probability) / 2.0
+    low, high = (float(end) for end in np.quantile(draws, [tail, 1.0 - tail]))
+    mean, loses = float(draws.mean()), float((draws < 0).mean())
+    side = alt.Color(
+        "side:N",
+        scale=alt.Scale(domain=["worse than today", "better than today"], range=[VERMILLION, BLUE]),
+        legend=alt.Legend(),
+    )
+    bars = (
+        alt.Chart(values(bins))
+        .mark_bar(opacity=0.8, binSpacing=1)
+        .encode(
+            x=alt.X("start:Q", bin="binned", axis=quiet_axis(f"Change of {outcome} ({unit})")),
+            x2="end:Q",
+            y=alt.Y("share:Q", axis=quiet_axis("Share of draws", "%", ticks=4)),
+            color=side,
+            tooltip=tips("start", "end", "share"),
+        )
+    )
+    summary = alt.Chart(values(pl.DataFrame({"low": [low], "high": [high], "mean": [mean]})))
+    zero = alt.Chart(values(pl.DataFrame({"at": [0.0]}))).mark_rule(color=INK, strokeWidth=1.5)
+    return styled(
+        layered(
+            bars,
+            zero.encode(x="at:Q"),
+            summary.mark_rule(color=INK, strokeWidth=3).encode(x="low:Q", x2="high:Q", y=alt.value(6)),
+            summary.mark_point(filled=True, color=INK, size=90, opacity=1).encode(x="mean:Q", y=alt.value(6)),
+        ),
+        f"Change of {outcome} of the whole portfolio",
+        f"mean {signed(mean)} {interval(low, high)} {unit}; loses in {percent(loses)} of draws",
+        f"Distribution of the change of {outcome}; mean {signed(mean)} {unit}, a loss in {percent(loses)} of draws.",
+        240,
+    )
+
+
+def change_bins(change: ArrayLike) -> pl.DataFrame:
+    """Histogram of changes with an edge at zero: ``start, end, share, side``; the outer 0.5 % is added to the end bars.
+
+    Raises
+    ------
+    SpecError
+        If there is no draw or one is not finite.
+
+    Examples
+    --------
+    >>> change_bins([-1.0, 1.0, 2.0, 3.0])["share"].sum()
+    1.0
+    """
+    draws = np.asarray(change, dtype=float).ravel()
+    if not (draws.size and bool(np.isfinite(draws).all())):
+        raise SpecError("The portfolio plot needs finite draws of the change; unknown is not zero.")
+    low, high = np.quantile(draws, [0.005, 0.995])
+    width = max((high - low) / BINS, 1e-9 * max(1.0, abs(high)))
+    edges = width * np.arange(np.floor(low / width), np.ceil(high / width) + 1.5)
+    shares = np.histogram(np.clip(draws, edges[0], edges[-1]), bins=edges)[0] / draws.size
+    return pl.DataFrame({"start": edges[:-1], "end": edges[1:], "share": shares}).with_columns(
+        pl.when(pl.col("end") <= width / 2)
+        .then(pl.lit("worse than today"))
+        .otherwise(pl.lit("better than today"))
+        .alias("side")
+    )
+
+
+def decision_overview_plot(items: pl.DataFrame) -> alt.LayerChart:
+    """Recommended change of price against elasticity, one point per item, coloured by what is to be done.
+
+    Parameters
+    ----------
+    items : DataFrame
+        Columns ``item, action`` (``change, hold, test_first, refused``), ``current_price, recommended_price`` (currency
+        per unit) and ``elasticity``. Of more than 2,000 items every n-th is drawn.
+
+    Raises
+    ------
+    SpecError
+        If a column is absent or there are no rows.
+
+    Examples
+    --------
+    >>> items = pl.DataFrame({"item": ["a", "b"], "action": ["change", "hold"], "current_price": [10.0, 8.0],
+    ...                       "recommended_price": [11.0, 8.0], "elasticity": [-1.4, -2.0]})
+    >>> decision_overview_plot(items).to_dict()["title"]["subtitle"]
+    '1 change, 1 hold'
+    """
+    require_columns(items, ["item", "action", "current_price", "recommended_price", "elasticity"], "The overview")
+    stride = -(-items.height // MOST_POINTS)
+    counts = dict(items.group_by("action").len().iter_rows())
+    present = [action for action in ACTIONS if counts.get(action)]
+    words = [ACTION_WORDS[action] for action in present]
+    shown = items.gather_every(stride).select(
+        "item",
+        pl.col("action").replace(ACTION_WORDS),
+        "elasticity",
+        (pl.col("recommended_price") / pl.col("current_price") - 1.0).alias("price_change"),
+        "current_price",
+        "recommended_price",
+    )
+    points = alt.Chart(values(shown)).mark_point(filled=True, size=45, opacity=0.55 if items.height > 100 else 0.85)
+    spread = padded_range([*shown["price_change"], 0.0], share=0.1)
+    scatter = points.encode(
+        x=alt.X(
+            "elasticity:Q",
+            scale=alt.Scale(zero=False, nice=False, padding=8),
+            axis=quiet_axis("Own-price elasticity of the item (posterior mean)"),
+        ),
+        y=alt.Y(
+            "price_change:Q",
+            scale=alt.Scale(domain=spread, nice=False),
+            axis=quiet_axis("Recommended change of price", "+%"),
+        ),
+        color=alt.Color("action:N", scale=alt.Scale(domain=words, range=[ACTIONS[action] for action in present])),
+        shape=alt.Shape("action:N", scale=alt.Scale(domain=words, range=["circle", "square", "triangle-up", "cross"])),
+        tooltip=tips("item", "action", "current_price", "recommended_price", "elasticity"),
+    )
+    zero = alt.Chart(values(pl.DataFrame({"at": [0.0]}))).mark_rule(color=GREY, strokeWidth=1)
+    every = "" if stride == 1 else f"; every {stride}th item drawn"
+    return styled(
+        layered(zero.encode(y="at:Q"), scatter),
+        "Which items move, and why",
+        ", ".join(f"{counts[action]:,} {ACTION_WORDS[action]}" for action in present) + every,
+        f"Recommended change of price against elasticity for {items.height} items.",
+        320,
+    )
