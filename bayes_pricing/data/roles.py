@@ -31,7 +31,7 @@ REPEATED = ("levels", "controls", "shared_controls", "competitor_prices", "instr
 RESERVED = frozenset({"population", "level", "log_price"})
 """Names of coefficients and of the root of the tree: no level or control may carry them."""
 
-ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+ALIASES: Mapping[str, Sequence[str]] = MappingProxyType(
     {
         "item": (
             [
@@ -162,15 +162,15 @@ class ColumnRoles:
         return {role: column for role in SINGLE if (column := getattr(self, role)) is not None}
 
     def own_names(self) -> tuple[str, ...]:
-        """Columns that keep their own name in the panel, each once: levels, controls, competitor prices, instruments."""
+        """Return the columns that keep their own name in the panel, each once."""
         return tuple(dict.fromkeys(name for role in REPEATED for name in getattr(self, role)))
 
     def numeric(self) -> tuple[str, ...]:
-        """Columns that keep their own name and must hold numbers, each once."""
+        """Return those of :meth:`own_names` that must hold numbers."""
         return tuple(name for name in self.own_names() if name not in self.levels)
 
     def columns(self) -> tuple[str, ...]:
-        """Every column of the source that plays a role, each once.
+        """Return every column of the source that plays a role, each once.
 
         Examples
         --------

@@ -1,0 +1,60 @@
+"""What is known of each item before any model: prices seen, units sold, cost, when it was on sale."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from bayes_pricing.data.roles import ColumnRoles
+
+
+def item_table(frame: pl.LazyFrame, roles: ColumnRoles) -> pl.DataFrame:
+    """Sum up the canonical rows of each item; :meth:`SalesPanel.item_table` says which columns come out."""
+    schema = frame.collect_schema()
+    dated, costed = "period" in schema, "cost" in schema
+    nothing = pl.lit(None, dtype=schema.get("period", pl.Int64())).first()
+    log_price = pl.col("price").log()
+    period, known = pl.col("period"), pl.col("cost").is_not_null()
+    table = (
+        frame.group_by("item")
+        .agg(
+            *(pl.col(level).first() for level in roles.levels),
+            reference_log_price=log_price.mean(),
+            lowest_price=pl.col("price").min(),
+            highest_price=pl.col("price").max(),
+            distinct_prices=pl.col("price").n_unique().cast(pl.Int64),
+            rows=pl.len().cast(pl.Int64),
+            units_per_period=pl.col("quantity").mean(),
+            exposure=pl.col("exposure").mean() if "exposure" in schema else pl.lit(1.0).first(),
+            first_period=period.min() if dated else nothing,
+            last_period=period.max() if dated else nothing,
+            cost_period=period.filter(known).max() if dated and costed else nothing,
+            within_sd_log_price=log_price.std().fill_null(0.0),
+            **{f"mean_{name}": pl.col(name).mean() for name in (*roles.controls, *roles.shared_controls)},
+        )
+        .collect(engine="streaming")
+    )
+    prices = _latest(frame, table, dated=dated, costed=costed)
+    means = [name for name in table.columns if name.startswith("mean_")]
+    return (
+        table.join(prices, on="item")
+        .select(
+            "item",
+            *roles.levels,
+            "current_price",
+            *("reference_log_price", "lowest_price", "highest_price", "distinct_prices"),
+            *("rows", "units_per_period", "cost", "exposure", "first_period", "last_period", "within_sd_log_price"),
+            *means,
+        )
+        .sort("item")
+    )
+
+
+def _latest(frame: pl.LazyFrame, table: pl.DataFrame, *, dated: bool, costed: bool) -> pl.DataFrame:
+    """Current price and last known cost of each item, averaged over regions; over all rows without periods."""
+    price = pl.col("price").log().mean().exp()
+    cost = pl.col("cost").mean() if costed else pl.lit(None, dtype=pl.Float64).first()
+    if dated:
+        price = pl.col("price").filter(pl.col("period") == pl.col("last_period")).mean()
+        cost = pl.col("cost").filter(pl.col("period") == pl.col("cost_period")).mean() if costed else cost
+    ends = table.lazy().select("item", "last_period", "cost_period")
+    return frame.join(ends, on="item").group_by("item").agg(current_price=price, cost=cost).collect(engine="streaming")
