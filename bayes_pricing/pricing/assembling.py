@@ -1,0 +1,333 @@
+"""From chosen prices to a `PriceDecision`: every number recomputed from the prices on the posterior's draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayes_pricing.errors import Finding
+from bayes_pricing.pricing.constraints import Limits
+from bayes_pricing.pricing.decision import (
+    NO_CHANGE,
+    Action,
+    Estimate,
+    ItemDecision,
+    PortfolioDecision,
+    PriceDecision,
+    ShadowPrice,
+    estimate,
+    estimates,
+)
+from bayes_pricing.pricing.judging import SMALLEST_MOVE, Judged
+from bayes_pricing.pricing.ladder import binding_limits
+from bayes_pricing.pricing.outlook import Block, build_outlook
+from bayes_pricing.pricing.problem import Problem
+from bayes_pricing.pricing.profit import OBJECTIVES, Objective, UnitValue
+from bayes_pricing.pricing.risk import FEWEST_TAIL_DRAWS, tail_mean
+from bayes_pricing.pricing.support import support_levels
+
+Floats = NDArray[np.float64]
+DEFAULT_TAIL = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Solution:
+    """What an engine answers: prices, and the proof of how good they are.
+
+    Attributes
+    ----------
+    prices : array (J,)
+    upper_bound : float
+    certificate, engine : str
+    shadow_prices : tuple of ShadowPrice
+        Of the coupling limits.
+    chosen_on : array of int or None
+        Draws on which a portfolio risk limit was enforced; None for all.
+    """
+
+    prices: Floats
+    upper_bound: float
+    certificate: str
+    engine: str
+    shadow_prices: tuple[ShadowPrice, ...] = ()
+    chosen_on: NDArray[np.intp] | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Totals:
+    """Running sums over items, arrays (metric, S); and how many items break each limit."""
+
+    change: Floats
+    current: Floats
+    broken: dict[str, int]
+
+
+def assemble(
+    problem: Problem, judged: Judged, solution: Solution, *, seed: int, findings: tuple[Finding, ...] = ()
+) -> PriceDecision:
+    """Build the decision for chosen prices, everything recomputed from them.
+
+    Parameters
+    ----------
+    problem : Problem
+    judged : Judged
+    solution : Solution
+    seed : int
+    findings : tuple of Finding
+        About the decision as a whole.
+
+    Returns
+    -------
+    PriceDecision
+    """
+    values = {metric: problem.economics.unit_value(metric, problem.table) for metric in OBJECTIVES}
+    shape = (len(OBJECTIVES), problem.total_draws)
+    totals = _Totals(change=np.zeros(shape), current=np.zeros(shape), broken={})
+    items: list[ItemDecision] = []
+    for where, block in problem.blocks():
+        items += _decide_block(problem, judged, solution.prices, where, block, values, totals)
+    portfolio = _portfolio(problem, solution, totals)
+    items = _with_contributions(problem, items, portfolio, solution.chosen_on)
+    as_of = problem.table["last_period"].max() if "last_period" in problem.table.columns else None
+    return PriceDecision(
+        items=tuple(items),
+        portfolio=portfolio,
+        objective=problem.objective,
+        economics=problem.economics,
+        limits=tuple(limit for limit in (*problem.limits.item, problem.limits.ladder, problem.limits.shortfall,
+                                         problem.limits.changes) if limit is not None),
+        horizon_periods=problem.horizon_periods,
+        data_as_of=as_of if isinstance(as_of, date | int) else None,
+        stale_on=_stale_on(problem.table, problem.horizon_periods),
+        model=problem.posterior.id,
+        seed=seed,
+        findings=(*findings, *_general_findings(problem)),
+    )  # fmt: skip
+
+
+def _decide_block(
+    problem: Problem,
+    judged: Judged,
+    prices: Floats,
+    where: slice,
+    block: Block,
+    values: dict[Objective, UnitValue],
+    totals: _Totals,
+) -> list[ItemDecision]:
+    facts, chosen = block.facts, prices[where]
+    moved = np.flatnonzero(np.abs(np.log(chosen / facts.current_price)) > SMALLEST_MOVE)
+    summaries: dict[str, list[Estimate | None]] = {}
+    better = np.zeros(len(chosen))
+    mean_change = np.zeros(len(chosen))
+    part = block.part(moved)
+    for index, metric in enumerate(OBJECTIVES):
+        value = values[metric].part(where)
+        known = ~np.isnan(value.charge)
+        totals.current[index] += value.at(facts.current_price)[known] @ block.units_today[known]
+        summaries[metric] = [NO_CHANGE if known[row] else None for row in range(len(chosen))]
+        if not len(moved):
+            continue
+        change = part.change(chosen[moved], value.part(moved))
+        totals.change[index] += change[known[moved]].sum(axis=0)
+        for row, summary in zip(moved, estimates(change), strict=True):
+            summaries[metric][row] = summary if known[row] else None
+        if metric == problem.objective:
+            better[moved], mean_change[moved] = (change > 0).mean(axis=1), change.mean(axis=1)
+    actions = _actions(judged, where, moved)
+    binding = binding_limits(block, problem.limits, chosen)
+    _count_broken(problem.limits, block, chosen, actions, totals.broken)
+    support = support_levels(facts, chosen)
+    decided: list[ItemDecision] = []
+    for row, action in enumerate(actions):
+        place = where.start + row
+        spoken = action != "refused"
+        tested = np.isfinite(judged.test_net[place]) and spoken
+        acts = action in ("change", "hold")
+        decided.append(
+            ItemDecision(
+                item=facts.items[row],
+                action=action,
+                current_price=float(facts.current_price[row]),
+                recommended_price=float(chosen[row]) if spoken else None,
+                revenue=summaries["revenue"][row] if spoken else None,
+                profit=summaries["profit"][row] if spoken else None,
+                units=summaries["units"][row] if spoken else None,
+                probability_better=float(better[row]) if spoken else None,
+                expected_regret=float(max(judged.best_mean[place] - mean_change[row], 0.0)) if spoken else None,
+                regret_of_staying=float(max(judged.best_mean[place], 0.0)) if spoken else None,
+                binding=binding.names[row] if acts else (),
+                shadow_price=float(binding.gain_per_percent[row]) if acts else 0.0,
+                shortfall_contribution=None,
+                support=support[row],
+                test_price=float(judged.test_price[place]) if tested else None,
+                test_periods=int(judged.test_periods[place]) if tested else 0,
+                value_of_testing=float(judged.test_net[place]) if tested else None,
+                findings=judged.findings[place],
+            )
+        )
+    return decided
+
+
+def _actions(judged: Judged, where: slice, moved: NDArray[np.intp]) -> list[Action]:
+    actions: list[Action] = ["hold"] * (where.stop - where.start)
+    for row in moved.tolist():
+        actions[row] = "change"
+    for row in range(len(actions)):
+        if judged.refused[where.start + row]:
+            actions[row] = "refused"
+        elif judged.test_first[where.start + row]:
+            actions[row] = "test_first"
+    return actions
+
+
+def _count_broken(limits: Limits, block: Block, prices: Floats, actions: list[Action], broken: dict[str, int]) -> None:
+    outlook = build_outlook(block, prices[:, None])
+    judged = np.array([action != "refused" for action in actions], dtype=np.bool_)
+    for limit in limits.item:
+        count = int((~limit.allows(outlook)[:, 0] & judged).sum())
+        broken[limit.name] = broken.get(limit.name, 0) + count
+
+
+def _portfolio(problem: Problem, solution: Solution, totals: _Totals) -> PortfolioDecision:
+    place = OBJECTIVES.index(problem.objective)
+    change = totals.change[place]
+    shortfall, share = problem.limits.shortfall, DEFAULT_TAIL
+    if shortfall is not None:
+        share = shortfall.share
+    chosen_on = solution.chosen_on
+    held_out = None if chosen_on is None else np.setdiff1d(np.arange(change.size), chosen_on)
+    risk = _shortfall(change if chosen_on is None else change[chosen_on], share)
+    residuals: list[tuple[str, float]] = [(name, float(count)) for name, count in totals.broken.items()]
+    if shortfall is not None and risk is not None:
+        beyond = risk - shortfall.amount
+        scale = max(abs(shortfall.amount), 1e-6 * abs(float(totals.current[place].mean())))
+        residuals.append((shortfall.name, float(beyond) if beyond > 1e-6 * scale else 0.0))
+    if problem.limits.changes is not None:
+        moved = int((np.abs(np.log(solution.prices / problem.facts.current_price)) > SMALLEST_MOVE).sum())
+        residuals.append((problem.limits.changes.name, float(max(moved - problem.limits.changes.count, 0))))
+    objective = float(change.mean())
+    bound = max(solution.upper_bound, objective)
+    return PortfolioDecision(
+        objective=objective,
+        upper_bound=bound,
+        gap=_gap(objective, bound),
+        certificate=solution.certificate,
+        expected_shortfall=risk,
+        shortfall_share=share,
+        expected_shortfall_held_out=None if held_out is None else _shortfall(change[held_out], share),
+        probability_better=float((change > 0).mean()),
+        shadow_prices=solution.shadow_prices,
+        residuals=tuple(residuals),
+        engine=solution.engine,
+        feasible=all(amount == 0 for _, amount in residuals),
+        changes=_by_metric(totals.change),
+        current=_by_metric(totals.current),
+        recommended=_by_metric(totals.current + totals.change),
+        change_draws=_labelled(totals.change, problem.chains),
+        current_draws=_labelled(totals.current, problem.chains),
+    )
+
+
+def _gap(objective: float, bound: float) -> float:
+    if bound - objective <= 1e-9 * abs(bound):
+        return 0.0
+    return (bound - objective) / abs(bound)
+
+
+def _shortfall(change: Floats, share: float) -> float | None:
+    if change.size * share < FEWEST_TAIL_DRAWS - 1e-9:
+        return None
+    return -float(tail_mean(change, share))
+
+
+def _by_metric(draws: Floats) -> dict[str, Estimate]:
+    return {metric: estimate(draws[index]) for index, metric in enumerate(OBJECTIVES)}
+
+
+def _labelled(draws: Floats, chains: int) -> xr.DataArray:
+    shaped = draws.reshape(draws.shape[0], chains, -1)
+    return xr.DataArray(shaped, dims=("metric", "chain", "draw"), coords={"metric": list(OBJECTIVES)})
+
+
+def _with_contributions(
+    problem: Problem, items: list[ItemDecision], portfolio: PortfolioDecision, chosen_on: NDArray[np.intp] | None
+) -> list[ItemDecision]:
+    """Split the portfolio's expected shortfall: minus each item's mean change over the portfolio's tail draws."""
+    if portfolio.expected_shortfall is None:
+        return items
+    change = portfolio.change_draws.sel(metric=problem.objective).to_numpy().ravel()
+    weights = tail_weights(change, portfolio.shortfall_share, chosen_on)
+    tail = np.flatnonzero(weights)
+    parts = np.zeros(len(items))
+    prices = np.array([item.price for item in items])
+    for where, block in problem.blocks():
+        moved = np.flatnonzero(np.abs(np.log(prices[where] / block.facts.current_price)) > SMALLEST_MOVE)
+        part = block.part(moved)
+        parts[where.start + moved] = -part.change(prices[where][moved], part.facts.value)[:, tail] @ weights[tail]
+    return [replace(item, shortfall_contribution=float(part)) for item, part in zip(items, parts, strict=True)]
+
+
+def tail_weights(change: Floats, share: float, among: NDArray[np.intp] | None = None) -> Floats:
+    """Weight of every draw in the mean over the worst `share`, array (S,) summing to 1; the boundary draw in part.
+
+    Parameters
+    ----------
+    change : array (S,)
+    share : float in (0, 1)
+    among : array of int, optional
+        Only these draws count.
+
+    Examples
+    --------
+    >>> tail_weights(np.array([3.0, 1.0, 2.0, 0.0]), 0.375).round(4).tolist()
+    [0.0, 0.3333, 0.0, 0.6667]
+    """
+    places = np.arange(change.size) if among is None else among
+    order = places[np.argsort(change[places], kind="stable")]
+    count = round(share * order.size, 9)
+    whole = min(int(count), order.size - 1)
+    weights = np.zeros(change.size)
+    weights[order[:whole]] = 1.0 / count
+    weights[order[whole]] = (count - whole) / count
+    return weights
+
+
+def _stale_on(table: pl.DataFrame, horizon_periods: float) -> date | int | None:
+    """Last period plus the horizon; the length of a period is the median spacing of the items' rows."""
+    if not {"first_period", "last_period", "rows"} <= set(table.columns):
+        return None
+    last = table["last_period"].max()
+    if isinstance(last, int):
+        return last + round(horizon_periods)
+    if not isinstance(last, date):
+        return None
+    spacing = (
+        table.filter(pl.col("rows") > 1)
+        .select(((pl.col("last_period") - pl.col("first_period")).dt.total_days() / (pl.col("rows") - 1)).median())
+        .item()
+    )
+    return None if spacing is None else last + timedelta(days=round(spacing * horizon_periods))
+
+
+def _general_findings(problem: Problem) -> list[Finding]:
+    found: list[Finding] = []
+    if problem.objective != "profit":
+        found.append(
+            Finding(code="bang_bang", severity="warning",
+                    message=f"expected {problem.objective} under constant elasticity is always highest at an end of "
+                    "the allowed prices",
+                    remedy="give costs and maximise profit, or limit risk or volume")
+        )  # fmt: skip
+    unknown = int(np.isnan(problem.facts.profit.charge).sum())
+    if unknown:
+        found.append(
+            Finding(code="profit_incomplete", severity="info",
+                    message=f"{unknown} of {len(problem.items)} items have no known cost; total profit leaves them out",
+                    remedy="give their cost")
+        )  # fmt: skip
+    return found

@@ -1,0 +1,296 @@
+"""Engine for items that nothing ties together: every candidate price enumerated on the draws, then refined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayes_pricing.pricing.constraints import Limits, PriceLadder
+from bayes_pricing.pricing.outlook import Block, Bools, ItemFacts, Outlook, build_outlook
+
+Floats = NDArray[np.float64]
+
+GRID_POINTS = 61
+NEWTON_STEPS = 4
+"""From within a grid step of a smooth peak four Newton steps reach machine precision."""
+HALVINGS = 12
+"""Halvings of the grid step towards a limit that lies between two candidates."""
+PROBE = 1e-3
+"""Log-price distance at which a price just beyond the chosen one is looked at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choice:
+    """The best allowed price of every item of a block, and what it was chosen from.
+
+    Attributes
+    ----------
+    prices : array (J,)
+        Today's price where nothing is allowed.
+    expected_change : array (J,)
+        Of the objective per period against today.
+    possible : array (J,)
+        Whether any candidate meets every item limit.
+    outlook : Outlook
+        The candidates; column 0 is today's price.
+    allowed : array (J, K)
+        Which of them meet every item limit.
+    """
+
+    prices: Floats
+    expected_change: Floats
+    possible: Bools
+    outlook: Outlook
+    allowed: Bools
+
+
+def candidate_prices(facts: ItemFacts, limits: Limits, points: int = GRID_POINTS) -> Floats:
+    """Candidate prices inside the box limits: today's first, then a ladder's rungs or an even grid in log price.
+
+    Returns
+    -------
+    array (J, K)
+        Rows short of rungs are filled up with today's price.
+    """
+    lowest, highest = limits.box(facts)
+    current = facts.current_price
+    empty = ~(lowest <= highest)
+    lowest, highest = np.where(empty, current, lowest), np.where(empty, current, highest)
+    if limits.ladder is None:
+        share = np.linspace(0.0, 1.0, points)
+        grid = np.exp(np.log(lowest)[:, None] * (1.0 - share) + np.log(highest)[:, None] * share)
+        return np.concatenate([current[:, None], grid], axis=1)
+    rungs = [limits.ladder.rungs(low, high) for low, high in zip(lowest, highest, strict=True)]
+    prices = np.repeat(current[:, None], 1 + max((len(row) for row in rungs), default=0), axis=1)
+    for row, (rung, none) in enumerate(zip(rungs, empty, strict=True)):
+        if not none:
+            prices[row, 1 : 1 + len(rung)] = rung
+    return prices
+
+
+def choose_prices(block: Block, limits: Limits, points: int = GRID_POINTS) -> Choice:
+    """Best allowed price of every item by its expected change against today, on the block's draws.
+
+    Enumeration of the candidates; without a ladder the best one is refined inside its grid step, every new point being
+    held against the same limits.
+
+    Parameters
+    ----------
+    block : Block
+    limits : Limits
+        Item limits and the ladder; coupling limits are not looked at.
+    points : int
+        Grid points in log price where there is no ladder.
+
+    Returns
+    -------
+    Choice
+    """
+    outlook = build_outlook(block, candidate_prices(block.facts, limits, points), geometric=limits.ladder is None)
+    allowed = limits.allows(outlook)
+    score = np.where(allowed, outlook.expected_change, -np.inf)
+    best = score.argmax(axis=1)
+    rows = np.arange(len(best))
+    prices, change = outlook.prices[rows, best], score[rows, best]
+    possible = np.isfinite(change)
+    if limits.ladder is None:
+        prices, change = _refined(block, limits, prices, change, outlook)
+    prices = np.where(possible, prices, block.facts.current_price)
+    return Choice(
+        prices=prices,
+        expected_change=np.where(possible, change, 0.0),
+        possible=possible,
+        outlook=outlook,
+        allowed=allowed,
+    )
+
+
+def _refined(block: Block, limits: Limits, prices: Floats, change: Floats, outlook: Outlook) -> tuple[Floats, Floats]:
+    lowest, highest = outlook.prices[:, 1], outlook.prices[:, -1]
+    width = np.log(highest / lowest) / max(outlook.prices.shape[1] - 2, 1)
+    live = np.flatnonzero(np.isfinite(change) & (width > 0))
+    prices, change = prices.copy(), change.copy()
+    if len(live):
+        low, high = np.minimum(lowest, prices)[live], np.maximum(highest, prices)[live]
+        bracket = Bracket(width=width[live], low=low, high=high)
+        part = block.part(live)
+        peaks = _stationary(part, prices[live], bracket)
+        near = build_outlook(part, peaks[:, None])
+        allowed = limits.allows(near)[:, 0]
+        better = allowed & (near.expected_change[:, 0] > change[live])
+        prices[live[better]], change[live[better]] = peaks[better], near.expected_change[better, 0]
+        edge = live[~allowed]
+        if len(edge):
+            prices[edge], change[edge] = _halved(
+                block.part(edge), limits, prices[edge], change[edge], bracket.part(np.flatnonzero(~allowed))
+            )
+    return prices, change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bracket:
+    """Where the best price of some items lies: within one grid step (log price) of the best candidate, in the box."""
+
+    width: Floats
+    low: Floats
+    high: Floats
+
+    def part(self, where: NDArray[np.intp]) -> Bracket:
+        """The same for some of the items, by position."""
+        return Bracket(width=self.width[where], low=self.low[where], high=self.high[where])
+
+
+def _stationary(block: Block, start: Floats, bracket: Bracket) -> Floats:
+    """Newton steps on the expected change in log price, kept inside the bracket; where it is convex, to its end."""
+    elasticity, value = block.draws.elasticity, block.facts.value
+    low = np.maximum(start * np.exp(-bracket.width), bracket.low)
+    high = np.minimum(start * np.exp(bracket.width), bracket.high)
+    prices = start
+    for _ in range(NEWTON_STEPS):
+        units = block.units_today * np.exp(elasticity * np.log(prices / block.facts.current_price)[:, None])
+        slopes = units * elasticity
+        total, first = units.sum(axis=1), slopes.sum(axis=1)
+        second = np.einsum("js,js->j", slopes, elasticity)
+        gross, worth = value.kept * prices, value.at(prices)
+        gradient = gross * total + worth * first
+        curvature = gross * total + 2.0 * gross * first + worth * second
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = np.where(curvature < 0, -gradient / curvature, np.sign(gradient) * bracket.width)
+        prices = (prices * np.exp(step.clip(-bracket.width, bracket.width))).clip(low, high)
+    return prices
+
+
+def _halved(block: Block, limits: Limits, prices: Floats, change: Floats, bracket: Bracket) -> tuple[Floats, Floats]:
+    """Close in on a limit between two candidates by halving the step around the best point that keeps it."""
+    rows = np.arange(len(prices))
+    step = bracket.width
+    for _ in range(HALVINGS):
+        step = step / 2.0
+        around = np.stack([prices * np.exp(-step), prices * np.exp(step)], axis=1)
+        near = build_outlook(block, around.clip(bracket.low[:, None], bracket.high[:, None]))
+        score = np.where(limits.allows(near), near.expected_change, -np.inf)
+        side = score.argmax(axis=1)
+        better = score[rows, side] > change
+        prices, change = np.where(better, near.prices[rows, side], prices), np.where(better, score[rows, side], change)
+    return prices, change
+
+
+def best_on_each_draw(block: Block, choice: Choice) -> Floats:
+    r"""Mean over draws of the best allowed change on that draw: what knowing demand would bring, array (J,).
+
+    Under constant elasticity a draw's money has one peak, at :math:`b \varepsilon / (k (1 + \varepsilon))` for
+    :math:`\varepsilon < -1` (k the share of the price kept, b the charge per unit) and at the highest price
+    otherwise, so only the two candidates around it are evaluated.
+    """
+    value = block.facts.value
+    current = block.facts.current_price
+    peak = _log_peaks(block)
+    means = np.empty(len(current))
+    for row in range(len(current)):
+        allowed = choice.outlook.prices[row, choice.allowed[row]]
+        prices = np.unique(np.append(allowed, choice.prices[row]))
+        log_ratio = np.log(prices / current[row])
+        worth = value.kept[row] * prices - value.charge[row]
+        today = value.kept[row] * current[row] - value.charge[row]
+        above = np.minimum(log_ratio.searchsorted(peak[row]), len(prices) - 1)
+        elasticity = block.draws.elasticity[row]
+        best = np.full(elasticity.shape, -np.inf)
+        for index in (above, np.maximum(above - 1, 0)):
+            change = worth[index] * np.expm1(elasticity * log_ratio[index]) + (worth[index] - today)
+            np.maximum(best, change, out=best)
+        means[row] = (best * block.units_today[row]).mean()
+    return means
+
+
+def _log_peaks(block: Block) -> Floats:
+    elasticity = block.draws.elasticity
+    kept, charge = block.facts.value.kept[:, None], block.facts.value.charge[:, None]
+    if not kept.any():
+        return np.where(elasticity < 0, -np.inf, np.inf)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        peak = np.log(charge * elasticity / (kept * (1.0 + elasticity)) / block.facts.current_price[:, None])
+    return np.where(elasticity < -1.0, peak, np.inf)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Binding:
+    """Which limits keep chosen prices from a better one next to them, and what they cost.
+
+    Attributes
+    ----------
+    names : tuple of tuple of str, length J
+    gain_per_percent : array (J,)
+        Expected gain per period if the price could move one per cent further, in the unit of the objective.
+    """
+
+    names: tuple[tuple[str, ...], ...]
+    gain_per_percent: Floats
+
+
+def binding_limits(block: Block, limits: Limits, prices: Floats) -> Binding:
+    """Limits with no slack left: those that forbid a price just beyond the chosen one which would earn more.
+
+    Parameters
+    ----------
+    block : Block
+    limits : Limits
+    prices : array (J,)
+
+    Returns
+    -------
+    Binding
+    """
+    outlook = build_outlook(block, np.stack([prices, *_probes(prices, limits.ladder)], axis=1))
+    change = outlook.expected_change
+    scale = np.abs(block.facts.value.at(prices)) * outlook.expected_units[:, 0]
+    better = change[:, 1:] - change[:, :1] > 1e-9 * scale[:, None]
+    names: list[list[str]] = [[] for _ in prices]
+    forbidden = np.zeros(better.shape, dtype=np.bool_)
+    for limit in limits.item:
+        blocks = better & ~limit.allows(outlook)[:, 1:]
+        forbidden |= blocks
+        for row in np.flatnonzero(blocks.any(axis=1)):
+            names[row].append(limit.name)
+    distance = np.abs(np.log(outlook.prices[:, 1:] / prices[:, None]))
+    gain = np.where(forbidden, (change[:, 1:] - change[:, :1]) / distance * np.log(1.01), 0.0)
+    return Binding(names=tuple(tuple(row) for row in names), gain_per_percent=gain.max(axis=1))
+
+
+def _probes(prices: Floats, ladder: PriceLadder | None) -> tuple[Floats, Floats]:
+    below, above = prices * np.exp(-PROBE), prices * np.exp(PROBE)
+    if ladder is None:
+        return below, above
+    for row, price in enumerate(prices):
+        rungs = ladder.rungs(price * 0.5, price * 2.0)
+        lower, higher = rungs[rungs < price * (1.0 - 1e-9)], rungs[rungs > price * (1.0 + 1e-9)]
+        below[row] = lower[-1] if len(lower) else below[row]
+        above[row] = higher[0] if len(higher) else above[row]
+    return below, above
+
+
+def conflicting_limits(block: Block, limits: Limits) -> tuple[tuple[str, ...], ...]:
+    """For items without any allowed price: a set of limits that cannot hold together, none of which could be left out.
+
+    Judged at today's price and on an even grid in log price from a quarter to four times today's. Limits are left
+    out one at a time while the rest still conflict (deletion filter).
+
+    Returns
+    -------
+    tuple of tuple of str, one per item of the block
+    """
+    share = np.linspace(np.log(0.25), np.log(4.0), 241)
+    current = block.facts.current_price
+    prices = np.concatenate([current[:, None], current[:, None] * np.exp(share)], axis=1)
+    outlook = build_outlook(block, prices)
+    masks = {limit.name: limit.allows(outlook) for limit in limits.item}
+    conflicts: list[tuple[str, ...]] = []
+    for row in range(len(current)):
+        kept = list(masks)
+        for name in list(kept):
+            rest = [masks[other][row] for other in kept if other != name]
+            if rest and not np.logical_and.reduce(rest).any():
+                kept.remove(name)
+        conflicts.append(tuple(kept))
+    return tuple(conflicts)

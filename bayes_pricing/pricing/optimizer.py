@@ -1,0 +1,80 @@
+"""The one entry to price decisions: best prices under limits, or a score for somebody's own prices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.pricing.assembling import Solution, assemble
+from bayes_pricing.pricing.constraints import Limit
+from bayes_pricing.pricing.decision import PriceDecision
+from bayes_pricing.pricing.judging import Judged, judge_items
+from bayes_pricing.pricing.ladder import GRID_POINTS
+from bayes_pricing.pricing.problem import build_problem
+from bayes_pricing.pricing.profit import Economics, Objective
+from bayes_pricing.pricing.value_of_information import TestingRule
+
+DEFAULT_TESTING = TestingRule()
+
+
+def optimize_prices(
+    posterior: DemandPosterior,
+    economics: Economics,
+    objective: Objective,
+    limits: Sequence[Limit] = (),
+    *,
+    horizon_periods: float,
+    seed: int,
+    items: Sequence[str] | None = None,
+    testing: TestingRule | None = DEFAULT_TESTING,
+) -> PriceDecision:
+    """Prices that are expected to earn most under the limits, with their worth, their risk and how good they can be.
+
+    Every alternative is scored on the same posterior draws as its change against today's prices, so keeping them
+    scores exactly 0 and is always a choice where they meet the limits themselves. The engine is picked by the
+    problem and named in the answer.
+
+    Parameters
+    ----------
+    posterior : DemandPosterior
+    economics : Economics
+    objective : {"profit", "revenue", "units"}
+    limits : sequence of Limit
+        No price outside the observed ones unless a `Support` says otherwise.
+    horizon_periods : float
+        Periods the prices are meant for: what a test's answer can still earn, and when the decision goes stale.
+    seed : int
+        Splits the draws in two where a portfolio risk limit is enforced on one half and checked on the other.
+    items : sequence of str, optional
+        All items when left out.
+    testing : TestingRule or None
+        When an item is to be tested first; None never asks for a test.
+
+    Returns
+    -------
+    PriceDecision
+
+    Raises
+    ------
+    SpecError
+        For options that make no sense.
+    Refusal
+        If portfolio limits cannot be met by any allowed prices; the finding names the largest attainable floor.
+    """
+    problem = build_problem(
+        posterior, economics, objective, limits, horizon_periods=horizon_periods, items=items, testing=testing
+    )
+    judged = judge_items(problem)
+    return assemble(problem, judged, _separable(judged), seed=seed)
+
+
+def _separable(judged: Judged) -> Solution:
+    bound = float(np.where(judged.pinned, 0.0, judged.expected_change).sum())
+    return Solution(
+        prices=judged.kept_prices,
+        upper_bound=bound,
+        certificate=f"every one of {GRID_POINTS} grid prices or ladder rungs an item, refined around the best",
+        engine="grid",
+    )

@@ -1,0 +1,215 @@
+"""What candidate prices would bring some items, on joint posterior draws: the numbers that limits and engines read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from bayes_pricing.demand.forecast import DemandDraws
+from bayes_pricing.pricing.profit import Economics, Objective, UnitValue
+from bayes_pricing.pricing.risk import tail_mean
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ItemFacts:
+    """What is known of some items without any draw.
+
+    Attributes
+    ----------
+    items : tuple of str, length J
+    current_price, lowest_price, highest_price : array (J,)
+        Today's price and the range ever observed, currency per unit.
+    value : UnitValue
+        Worth of a unit under the objective.
+    profit : UnitValue
+        Profit per unit, its charge NaN where the cost is unknown.
+    """
+
+    items: tuple[str, ...]
+    current_price: Floats
+    lowest_price: Floats
+    highest_price: Floats
+    value: UnitValue
+    profit: UnitValue
+
+    def part(self, where: slice | NDArray[np.intp]) -> ItemFacts:
+        """The same for some of the items, by position."""
+        positions = np.arange(len(self.items))[where]
+        return ItemFacts(
+            items=tuple(self.items[index] for index in positions),
+            current_price=self.current_price[where],
+            lowest_price=self.lowest_price[where],
+            highest_price=self.highest_price[where],
+            value=self.value.part(where),
+            profit=self.profit.part(where),
+        )
+
+
+def item_facts(table: pl.DataFrame, economics: Economics, objective: Objective) -> ItemFacts:
+    """Facts of the rows of an item table under an economics and an objective."""
+    return ItemFacts(
+        items=tuple(str(name) for name in table["item"]),
+        current_price=table["current_price"].to_numpy().astype(np.float64),
+        lowest_price=table["lowest_price"].to_numpy().astype(np.float64),
+        highest_price=table["highest_price"].to_numpy().astype(np.float64),
+        value=economics.unit_value(objective, table),
+        profit=economics.unit_value("profit", table),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Block:
+    """Some items ready to be judged: facts, joint draws, and what every candidate price of theirs shares.
+
+    Attributes
+    ----------
+    facts : ItemFacts
+    draws : DemandDraws
+    sorted_elasticity : array (J, S)
+        Elasticities in ascending order, so that a probability of loss is a search.
+    units_today : array (J, S)
+        Expected units per period at today's price.
+    """
+
+    facts: ItemFacts
+    draws: DemandDraws
+    sorted_elasticity: Floats
+    units_today: Floats
+
+    def part(self, where: slice | NDArray[np.intp]) -> Block:
+        """The same for some of the items, by position."""
+        return Block(
+            facts=self.facts.part(where),
+            draws=self.draws.part(where),
+            sorted_elasticity=self.sorted_elasticity[where],
+            units_today=self.units_today[where],
+        )
+
+    def change(self, prices: Floats, value: UnitValue) -> Floats:
+        r"""Change of money per period against today on every draw, array (J, S); exactly 0 at today's price.
+
+        .. math:: \Delta = q_0 \big( v(p)\, (e^{\varepsilon L} - 1) + v(p) - v(p_0) \big), \quad L = \log(p / p_0)
+        """
+        log_ratio = np.log(prices / self.facts.current_price)
+        worth = value.at(prices)
+        change = np.expm1(self.draws.elasticity * log_ratio[:, None])
+        change *= worth[:, None]
+        change += (worth - value.at(self.facts.current_price))[:, None]
+        change *= self.units_today
+        return change
+
+
+def build_block(facts: ItemFacts, draws: DemandDraws) -> Block:
+    """Put facts and draws of the same items side by side."""
+    return Block(
+        facts=facts,
+        draws=draws,
+        sorted_elasticity=np.sort(draws.elasticity, axis=1),
+        units_today=np.exp(draws.log_units_today),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Outlook:
+    """Candidate prices of a block and what is expected of each.
+
+    Attributes
+    ----------
+    block : Block
+    prices : array (J, K)
+        Candidates, currency per unit.
+    expected_units : array (J, K)
+        Mean over draws, units per period.
+    """
+
+    block: Block
+    prices: Floats
+    expected_units: Floats
+
+    @property
+    def facts(self) -> ItemFacts:
+        """Facts of the block's items."""
+        return self.block.facts
+
+    @property
+    def is_today(self) -> Bools:
+        """True where the candidate is today's price, array (J, K)."""
+        return np.isclose(self.prices, self.facts.current_price[:, None], rtol=1e-12, atol=0.0)
+
+    @property
+    def expected_change(self) -> Floats:
+        """Expected change of the objective per period against today, array (J, K); exactly 0 at today's price."""
+        today = self.block.facts.value.at(self.facts.current_price) * self.block.units_today.mean(axis=1)
+        change = self.facts.value.at(self.prices) * self.expected_units - today[:, None]
+        return np.where(self.is_today, 0.0, change)
+
+    def probability_worse(self) -> Floats:
+        r"""Posterior probability that a candidate earns less than today, array (J, K).
+
+        With v the worth of a unit, a draw loses where :math:`v(p) e^{\varepsilon L} < v(p_0)`, i.e. where its
+        elasticity is on the wrong side of :math:`-\log(v(p) / v(p_0)) / L`: today's volume cancels, so one sort serves
+        all prices.
+        """
+        current = self.facts.current_price[:, None]
+        log_ratio = np.log(self.prices / current)
+        worth, today = self.facts.value.at(self.prices), self.facts.value.at(self.facts.current_price)[:, None]
+        today = np.broadcast_to(today, worth.shape)
+        same_sign = (worth * today) > 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            threshold = np.where(same_sign, -np.log(worth / today) / log_ratio, 0.0)
+        threshold = np.nan_to_num(threshold)
+        below = np.empty_like(self.prices)
+        above = np.empty_like(self.prices)
+        draws = self.block.sorted_elasticity.shape[1]
+        for row, ordered in enumerate(self.block.sorted_elasticity):
+            below[row] = ordered.searchsorted(threshold[row], side="left") / draws
+            above[row] = 1.0 - ordered.searchsorted(threshold[row], side="right") / draws
+        loses_below = (log_ratio > 0) == (today > 0)
+        worse = np.where(same_sign, np.where(loses_below, below, above), (worth < today).astype(np.float64))
+        return np.where(self.is_today, 0.0, worse)
+
+    def shortfall(self, share: float) -> Floats:
+        """Mean loss of the change against today over the worst `share` of draws, (J, K); a loss is positive."""
+        columns = [
+            -tail_mean(self.block.change(self.prices[:, column], self.facts.value), share)
+            for column in range(self.prices.shape[1])
+        ]
+        return np.stack(columns, axis=1)
+
+
+def build_outlook(block: Block, prices: Floats, *, geometric: bool = False) -> Outlook:
+    """Expected units of every candidate price.
+
+    Parameters
+    ----------
+    block : Block
+    prices : array (J, K)
+    geometric : bool
+        The columns from the second on are equally spaced in log price: one exponential per draw serves them all.
+
+    Returns
+    -------
+    Outlook
+    """
+    log_ratio = np.log(prices / block.facts.current_price[:, None])
+    expected = np.empty_like(prices)
+    elasticity = block.draws.elasticity
+    if not geometric:
+        for column in range(prices.shape[1]):
+            units = np.exp(elasticity * log_ratio[:, column, None])
+            units *= block.units_today
+            expected[:, column] = units.mean(axis=1)
+        return Outlook(block=block, prices=prices, expected_units=expected)
+    expected[:, 0] = (block.units_today * np.exp(elasticity * log_ratio[:, 0, None])).mean(axis=1)
+    units = block.units_today * np.exp(elasticity * log_ratio[:, 1, None])
+    step = np.exp(elasticity * ((log_ratio[:, -1] - log_ratio[:, 1]) / max(prices.shape[1] - 2, 1))[:, None])
+    for column in range(1, prices.shape[1]):
+        expected[:, column] = units.mean(axis=1)
+        units *= step
+    return Outlook(block=block, prices=prices, expected_units=expected)

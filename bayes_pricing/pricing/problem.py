@@ -1,0 +1,176 @@
+"""A pricing problem: whose prices, on which draws, for which objective, under which limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from bayes_pricing.demand.forecast import DemandDraws, demand_draws, select_items
+from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.errors import SpecError
+from bayes_pricing.pricing.constraints import Limit, Limits, MaxItemShortfall, MaxShortfall, sort_limits
+from bayes_pricing.pricing.outlook import Block, ItemFacts, build_block, item_facts
+from bayes_pricing.pricing.profit import OBJECTIVES, Economics, Objective
+from bayes_pricing.pricing.risk import require_tail
+from bayes_pricing.pricing.value_of_information import TestingRule
+
+Floats = NDArray[np.float64]
+
+ITEMS_AT_ONCE = 64
+"""Items of one block: their draws stay in the processor's cache."""
+ITEMS_FETCHED = 512
+LARGEST_MEMORY_BYTES = 1_200_000_000
+"""Draws are kept between passes up to this size, and asked of the posterior again beyond it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Problem:
+    """Everything an engine needs, checked once; built by :func:`build_problem`.
+
+    Attributes
+    ----------
+    posterior : DemandPosterior
+    table : DataFrame
+        Rows of the posterior's item table, sorted by item.
+    facts : ItemFacts
+    limits : Limits
+    objective : {"revenue", "profit", "units"}
+    economics : Economics
+    horizon_periods : float
+    testing : TestingRule or None
+    counts : bool
+        Sales are counts, so that a single period's noise is at least Poisson.
+    draws : DemandDraws or None
+        All items' draws where they fit in memory.
+    chains, total_draws : int
+        Draws run chain by chain.
+    """
+
+    posterior: DemandPosterior
+    table: pl.DataFrame
+    facts: ItemFacts
+    limits: Limits
+    objective: Objective
+    economics: Economics
+    horizon_periods: float
+    testing: TestingRule | None
+    counts: bool
+    draws: DemandDraws | None
+    chains: int
+    total_draws: int
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Names, sorted."""
+        return self.facts.items
+
+    def blocks(self, size: int = ITEMS_AT_ONCE) -> Iterator[tuple[slice, Block]]:
+        """Blocks of items in order, each with its place among all items."""
+        for start in range(0, len(self.items), ITEMS_FETCHED):
+            stop = min(start + ITEMS_FETCHED, len(self.items))
+            fetched = self.fetch(slice(start, stop))
+            for first in range(start, stop, size):
+                where = slice(first, min(first + size, stop))
+                yield (
+                    where,
+                    build_block(self.facts.part(where), fetched.part(slice(where.start - start, where.stop - start))),
+                )
+
+    def fetch(self, where: slice) -> DemandDraws:
+        """Joint draws of the items of a slice, kept or asked of the posterior again."""
+        if self.draws is not None:
+            return self.draws.part(where)
+        return demand_draws(self.posterior, list(self.items[where]))
+
+
+def build_problem(
+    posterior: DemandPosterior,
+    economics: Economics,
+    objective: Objective,
+    limits: Sequence[Limit],
+    *,
+    horizon_periods: float,
+    items: Sequence[str] | None = None,
+    testing: TestingRule | None = None,
+) -> Problem:
+    """Check what is asked and gather the facts and, where they fit in memory, the draws.
+
+    Raises
+    ------
+    SpecError
+        For an unknown objective or item, a horizon that is not positive, limits that contradict each other by kind,
+        too few draws for a tail that a limit speaks of, or no cost at all where profit is asked for.
+    """
+    if objective not in OBJECTIVES:
+        raise SpecError(f"The objective {objective!r} is unknown; choose {', '.join(OBJECTIVES)}.")
+    if not 0 < horizon_periods < float("inf"):
+        raise SpecError(f"horizon_periods is {horizon_periods}; give the number of periods prices are meant for.")
+    table = select_items(posterior, None if items is None else sorted(items))
+    if not table.height:
+        raise SpecError("No item is named; name at least one.")
+    facts = item_facts(table, economics, objective)
+    if objective == "profit" and np.isnan(facts.profit.charge).all():
+        raise SpecError("No item has a cost, so its profit is unknown; give Economics.cost, or maximise revenue.")
+    sorted_limits = sort_limits(limits)
+    draws = _kept_draws(posterior, facts.items)
+    sample = demand_draws(posterior, [facts.items[0]]) if draws is None else draws
+    for limit in (*sorted_limits.item, sorted_limits.shortfall):
+        if isinstance(limit, MaxItemShortfall | MaxShortfall):
+            require_tail(sample.elasticity.shape[1], limit.share)
+    return Problem(
+        posterior=posterior,
+        table=table,
+        facts=facts,
+        limits=sorted_limits,
+        objective=objective,
+        economics=economics,
+        horizon_periods=horizon_periods,
+        testing=testing,
+        counts=posterior.spec.likelihood != "lognormal",
+        draws=draws,
+        chains=sample.chains,
+        total_draws=sample.elasticity.shape[1],
+    )
+
+
+def _kept_draws(posterior: DemandPosterior, names: tuple[str, ...]) -> DemandDraws | None:
+    parts: list[DemandDraws] = []
+    for start in range(0, len(names), ITEMS_FETCHED):
+        part = demand_draws(posterior, list(names[start : start + ITEMS_FETCHED]))
+        if 2 * 8 * part.elasticity.shape[1] * len(names) > LARGEST_MEMORY_BYTES:
+            return None
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _joined(parts: list[DemandDraws]) -> DemandDraws:
+    rows = sum(len(part.items) for part in parts)
+    log_units = np.empty((rows, parts[0].elasticity.shape[1]))
+    elasticity = np.empty_like(log_units)
+    chains, items = parts[0].chains, tuple(name for part in parts for name in part.items)
+    current = np.concatenate([part.current_price for part in parts])
+    smearing = np.concatenate([part.log_smearing for part in parts])
+    start = 0
+    for index, part in enumerate(parts):
+        stop = start + len(part.items)
+        log_units[start:stop], elasticity[start:stop] = part.log_units_today, part.elasticity
+        start = stop
+        parts[index] = _EMPTY
+    return DemandDraws(
+        items=items,
+        current_price=current,
+        log_units_today=log_units,
+        elasticity=elasticity,
+        log_smearing=smearing,
+        chains=chains,
+    )
+
+
+_NONE = np.empty((0, 0))
+_EMPTY = DemandDraws(
+    items=(), current_price=_NONE, log_units_today=_NONE, elasticity=_NONE, log_smearing=_NONE, chains=0
+)
