@@ -208,6 +208,17 @@ def _insert(connection: Connection, table: sa.Table, rows: pl.DataFrame) -> None
         raise StorageError(f"The database refused rows of {table.name}: {reason}. Nothing was changed.") from error
 
 
+def in_currency(cents: str) -> pl.Expr:
+    """A column of cents as currency, rounded: dividing alone leaves 39.800000000000004 for 3,980 cents.
+
+    Examples
+    --------
+    >>> pl.DataFrame({"cents": [3_980]}).select(in_currency("cents")).item()
+    39.8
+    """
+    return (pl.col(cents) / 100).round(2)
+
+
 def course_sales_query() -> sa.Select[tuple[str, str, date, int, int, int]]:
     """The query that turns prices and enrollments into weekly sales: every course and week, those without a sale too.
 
@@ -268,7 +279,7 @@ def read_course_sales(url: str) -> pl.LazyFrame:
     with _transaction(url) as connection:
         rows = connection.execute(course_sales_query()).fetchall()
     frame = pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")
-    price, cost = (pl.col("price_cents") / 100).alias("price"), (pl.col("unit_cost_cents") / 100).alias("cost")
+    price, cost = in_currency("price_cents").alias("price"), in_currency("unit_cost_cents").alias("cost")
     return frame.lazy().select("item", "category", "period", price, "quantity", cost).sort("item", "period")
 
 

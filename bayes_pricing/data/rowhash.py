@@ -40,6 +40,8 @@ def bits(name: str, dtype: pl.DataType) -> pl.Expr:
         word = (column.cast(pl.Float64) + 0.0).reinterpret(dtype=pl.UInt64)
     elif dtype == pl.Date:
         word = column.cast(pl.Int32).cast(pl.Int64).reinterpret(signed=False)
+    elif dtype == pl.UInt64:
+        word = column
     else:
         word = column.cast(pl.Int64).reinterpret(signed=False)
     return word.fill_null(pl.lit(_NULL, dtype=pl.UInt64))

@@ -46,12 +46,17 @@ def frame_from_any(frame: object) -> pl.LazyFrame:
     if isinstance(native, nw.LazyFrame):
         native = native.collect("polars")
     if not isinstance(native, nw.DataFrame):
-        raise _refused(
-            "not_a_frame",
-            f"a {type(frame).__module__}.{type(frame).__name__} is not a table",
-            "give a polars, pandas, Arrow or DuckDB frame, or read a file with read_sales",
-        )
+        raise not_a_frame(frame)
     return native.to_polars().lazy()
+
+
+def not_a_frame(value: object) -> PanelError:
+    """Make the error that says `value` is no table."""
+    return _refused(
+        "not_a_frame",
+        f"a {type(value).__module__}.{type(value).__name__} is not a table",
+        "give a polars, pandas, Arrow or DuckDB frame, or read a file with read_sales",
+    )
 
 
 def stands_in_memory(frame: object) -> bool:
