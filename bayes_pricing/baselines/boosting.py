@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -32,9 +33,10 @@ class BoostedTrees:
     .. math:: E[q_{it}] = s_{it} \, \bar q_i \, f\bigl(\log p_{it} - \overline{\log p}_i,\ \text{category}_i,\
               \text{week of the year}_t,\ c_{it}\bigr), \quad f \text{ falling in its first argument}
 
-    Means are over training rows. The item's usual units enter as an offset and not as one more feature to learn:
-    for the Poisson loss, fitting :math:`q / \bar q` with weights :math:`\bar q` is that offset exactly; log units are
-    fitted by squares of their deviation from the item's mean. Every feature is known on the day of the decision; the week is used where training spans a year.
+    Means are over training rows. The item's usual units :math:`\bar q_i` enter as an offset and not as one more
+    feature to learn: for the Poisson loss, fitting :math:`q / \bar q` with weights :math:`\bar q` is that offset
+    exactly; log units are fitted by squares of their deviation from the item's mean. Every feature is known on the
+    day of the decision; the week is used where training spans a year.
 
     The elasticity is the slope of log predictions over prices from 10 % below to 10 % above the price asked about
     (five points), at the item's mean controls and the last training week. Its interval is a bootstrap over items:
@@ -155,7 +157,9 @@ class FittedBoostedTrees:
     def _slopes(self, items: Sequence[str], at_prices: ArrayLike) -> Floats:
         """Slope of log predictions, dims (1 + refits, item): the trees, then their bootstrap."""
         asked = pl.DataFrame({"item": list(items), "at_price": np.asarray(at_prices, dtype=np.float64)})
-        rows = asked.join(self.reference, on="item", how="left", maintain_order="left")
+        different = asked.unique(maintain_order=True).with_row_index("place")
+        place = asked.join(different, on=["item", "at_price"], how="left", maintain_order="left")["place"].to_numpy()
+        rows = different.join(self.reference, on="item", how="left", maintain_order="left")
         steps = [rows.with_columns(price=pl.col("at_price") * np.exp(step)) for step in PRICE_STEPS]
         features, _offset = self.encoding.features(pl.concat(steps))
         centred = PRICE_STEPS - PRICE_STEPS.mean()
@@ -163,7 +167,7 @@ class FittedBoostedTrees:
         models = (self.trees, *self.bootstrap)
         predictions = np.stack([self.encoding.log_prediction(model, features) for model in models])
         slopes: Floats = np.einsum("s,msi->mi", weights, predictions.reshape(len(models), PRICE_STEPS.size, -1))
-        return slopes
+        return slopes[:, place]
 
     def _elasticities(self, name: Sequence[str], slopes: Floats, n_items: list[int]) -> Elasticities:
         known = np.array(n_items) > 0
@@ -195,14 +199,15 @@ class _Encoding:
     @classmethod
     def of(cls, train: SalesRows, model: Literal["log", "counts"]) -> _Encoding:
         group = _group_expression(train.group)
-        exposure = _exposure(train.frame)
+        rows = train.frame.with_columns(group=group, exposure=_exposure(train.frame))
+        units, exposure = pl.col("quantity"), pl.col("exposure")
         if model == "counts":
-            rate = float(train.frame.select(pl.col("quantity").sum() / exposure.sum()).item())
-            level = ((pl.col("quantity").sum() + rate) / (exposure.sum() + 1.0)).log()  # one period's worth of the mean
+            rate = float(rows["quantity"].sum()) / float(rows["exposure"].sum())
+            usual = ((units.sum() + rate) / (exposure.sum() + 1.0)).log()  # one period of the mean item: never 0
         else:
-            level = (pl.col("quantity") / exposure).log().mean()
-        table = train.frame.group_by(*train.keys, maintain_order=True).agg(
-            group.first().alias("group"), level.alias("usual"), pl.col("price").log().mean().alias("mean_log_price")
+            usual = (units / exposure).log().mean()
+        table = rows.group_by(*train.keys, maintain_order=True).agg(
+            pl.col("group").first(), usual.alias("usual"), pl.col("price").log().mean().alias("mean_log_price")
         )
         names = table["group"].unique().sort().to_list()
         return cls(
@@ -245,9 +250,7 @@ class _Encoding:
 
     def log_prediction(self, trees: HistGradientBoostingRegressor, features: Floats) -> Floats:
         """Log of units relative to the usual ones."""
-        from threadpoolctl import threadpool_limits
-
-        with threadpool_limits(limits=1, user_api="openmp"):
+        with _one_thread():
             predicted: Floats = trees.predict(features)
         return np.log(predicted) if self.counts else predicted
 
@@ -306,9 +309,16 @@ class _Cells:
         )
 
 
+def _one_thread() -> AbstractContextManager[object]:
+    """Keep the trees on one thread: two that wait for each other on a shared core took twenty times as long."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no types
+
+    limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="openmp")
+    return limits
+
+
 def _fit_trees(encoding: _Encoding, cells: _Cells) -> HistGradientBoostingRegressor:
     from sklearn.ensemble import HistGradientBoostingRegressor
-    from threadpoolctl import threadpool_limits
 
     categories = len(encoding.categories)
     trees = HistGradientBoostingRegressor(
@@ -323,7 +333,7 @@ def _fit_trees(encoding: _Encoding, cells: _Cells) -> HistGradientBoostingRegres
         early_stopping=False,
         random_state=0,
     )
-    with threadpool_limits(limits=1, user_api="openmp"):  # waiting threads cost 20-fold where a core is shared
+    with _one_thread():
         return trees.fit(cells.features, cells.target, sample_weight=cells.weight)
 
 

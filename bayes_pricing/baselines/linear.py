@@ -215,7 +215,8 @@ def _half_width(variance: Floats, freedom: Floats, probability: float) -> Floats
     quantile = np.full(freedom.shape, np.inf)
     usable = freedom > 0
     quantile[usable] = stdtrit(freedom[usable], (1 + probability) / 2)
-    return np.where(usable, np.sqrt(variance), 1.0) * quantile
+    half: Floats = np.where(usable, np.sqrt(variance), 1.0) * quantile
+    return half
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

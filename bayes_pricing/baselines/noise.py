@@ -104,4 +104,4 @@ class CountNoise:
         expected = np.broadcast_to(np.exp(log_units), (n_draws, log_units.size))
         if self.dispersion > 0:
             expected = expected * rng.gamma(1 / self.dispersion, self.dispersion, size=expected.shape)
-        return rng.poisson(expected).astype(np.float64)
+        return np.asarray(rng.poisson(expected), dtype=np.float64)
