@@ -156,7 +156,7 @@ class BaselinePart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Total:
-    """One outcome of the whole portfolio per period: today, at the recommended prices, and the change on the same draws."""
+    """One outcome of the whole portfolio per period: today, as recommended, and the change on the same draws."""
 
     outcome: str
     today: Estimate
@@ -242,7 +242,7 @@ class DecisionPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestPart:
+class PriceTestPart:
     """The price test most worth running: in words, and as facts (an estimate, or a plain text with its unit)."""
 
     item: str
@@ -307,7 +307,7 @@ class Report:
     provenance: Provenance
     baselines: BaselinePart | None = None
     decision: DecisionPart | None = None
-    test: TestPart | None = None
+    test: PriceTestPart | None = None
     items_file: str = ""
 
     @property

@@ -41,6 +41,7 @@ def profit_curve_plot(
     lowest_price: float,
     highest_price: float,
     unit: str = "currency per period",
+    price_unit: str = "currency per unit",
     outcome: str = "Profit",
 ) -> alt.LayerChart:
     """Expected profit of one item at every price, with its band, today's price and the recommended one.
@@ -53,8 +54,8 @@ def profit_curve_plot(
         Currency per unit; marked by lines.
     lowest_price, highest_price : float
         Ends of the prices seen in the data: the shaded support. Outside it the curve is extrapolation.
-    unit : str
-        Unit of the outcome.
+    unit, price_unit : str
+        Units of the outcome and of the price.
     outcome : str
         What the curve shows.
 
@@ -78,7 +79,7 @@ def profit_curve_plot(
         domain=[min(*ends, current_price, recommended_price), max(*ends, current_price, recommended_price)], nice=False
     )
     y_scale = alt.Scale(domain=padded_range([*curve["lower"], *curve["upper"]], share=0.12), nice=False)
-    x = alt.X("price:Q", scale=x_scale, axis=quiet_axis("Price (currency per unit)"))
+    x = alt.X("price:Q", scale=x_scale, axis=quiet_axis(f"Price ({price_unit})"))
     base = alt.Chart(values(curve.sort("price")))
     support = pl.DataFrame(
         {"from": [max(lowest_price, x_scale["domain"][0])], "to": [min(highest_price, x_scale["domain"][1])]}

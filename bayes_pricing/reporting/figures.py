@@ -1,0 +1,282 @@
+"""Pictures of a report: each chart with its title, how to read it, and the numbers it was drawn from as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import altair as alt
+import numpy as np
+import polars as pl
+
+from bayes_pricing.reporting.content import BaselinePart, DecisionPart, DemandPart, ItemStory, Report, TrustPart
+from bayes_pricing.reporting.decision_plots import (
+    ACTION_WORDS,
+    change_bins,
+    decision_overview_plot,
+    portfolio_change_plot,
+    profit_curve_plot,
+)
+from bayes_pricing.reporting.formats import interval, percent, percent_change, plain, price, signed
+from bayes_pricing.reporting.marks import POSTERIOR
+from bayes_pricing.reporting.plots import (
+    elasticity_forest,
+    forest_rows,
+    revenue_response_plot,
+    shrinkage_plot,
+)
+from bayes_pricing.reporting.tables import with_elasticity
+from bayes_pricing.reporting.trust_plots import coverage_plot, pit_bars, pit_histogram, score_plot
+
+MOST_CURVE_ROWS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A small table of texts: headings, rows, and a note on what was left out (empty for nothing)."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Figure:
+    """A chart with everything a reader without the chart needs."""
+
+    key: str
+    title: str
+    caption: str
+    chart: alt.LayerChart
+    table: Table
+
+
+def demand_figures(demand: DemandPart) -> tuple[Figure, ...]:
+    """Elasticities by group, what a price rise does to revenue, and how items lean on their category."""
+    table = demand.elasticities
+    figures = [_forest_figure(demand)]
+    if demand.revenue_change:
+        figures.append(_response_figure(demand))
+    items = table.filter(pl.col("level") == "item")
+    if items.height:
+        figures.append(
+            Figure(
+                key="shrinkage",
+                title="How far single items lean on their relatives",
+                caption="One point per item. Left: the item's own sales say little and its category speaks for it. "
+                "Right: it speaks for itself. The dashed line is the mean of all items.",
+                chart=shrinkage_plot(table),
+                table=_weight_table(items),
+            )
+        )
+    return tuple(figures)
+
+
+def _forest_figure(demand: DemandPart) -> Figure:
+    table = demand.elasticities
+    rows = forest_rows(table)
+    level = percent(float(rows["probability"][0]))
+    truth = "" if demand.truth is None else " Dark ticks: the true values, known because this market is simulated."
+    headings = ["Group", "Elasticity", f"{level} interval", "Elastic with probability"]
+    texts: list[tuple[str, ...]] = [
+        (row["label"], plain(row["mean"]), interval(row["lower"], row["upper"]), percent(row["probability_elastic"]))
+        for row in rows.iter_rows(named=True)
+    ]
+    if demand.truth is not None:
+        known = {
+            (level, name): value for level, name, value in demand.truth.select("level", "name", "elasticity").rows()
+        }
+        headings.append("True value")
+        keys = rows.select("level", "name").rows()
+        texts = [(*text, plain(known.get(key))) for text, key in zip(texts, keys, strict=True)]
+    return Figure(
+        key="elasticities",
+        title="Elasticity by group",
+        caption=f"Per cent of units lost or won per 1 % of price. Points: means; bars: {level} credible intervals; "
+        f"dashed line: −1, where a small change of price leaves revenue as it is.{truth}",
+        chart=elasticity_forest(table, demand.truth),
+        table=Table(headings=tuple(headings), rows=tuple(texts)),
+    )
+
+
+def _response_figure(demand: DemandPart) -> Figure:
+    rows = []
+    for name, draws in demand.revenue_change.items():
+        low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95])
+        ends = f"[{percent_change(float(low))} to {percent_change(float(high))}]"
+        rows.append((name, percent_change(float(middle)), ends, percent(float((np.asarray(draws) > 0).mean()))))
+    return Figure(
+        key="response",
+        title="What a price rise of 10 % does to revenue",
+        caption="The assumptions alone, and what the sales made of them. Left of the dashed line the rise loses revenue.",
+        chart=revenue_response_plot(demand.revenue_change),
+        table=Table(headings=("", "Median", "90 % interval", "Revenue rises with probability"), rows=tuple(rows)),
+    )
+
+
+def _weight_table(items: pl.DataFrame) -> Table:
+    """Items by own-data weight, in five classes."""
+    classes = [(0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.0)]
+    weight = pl.col("own_data_weight")
+    rows = []
+    for low, high in classes:
+        part = items.filter((weight >= low) & ((weight < high) | (pl.lit(high) == 1.0)))
+        spread = part.select(width=pl.col("upper") - pl.col("lower"))["width"].to_numpy()
+        width = float(spread.mean()) if spread.size else None
+        rows.append((f"{low:.0%} to {high:.0%}".replace("%", " %"), f"{part.height:,}", plain(width)))
+    return Table(
+        headings=("Weight of own sales", "Items", "Mean width of the interval"),
+        rows=tuple(rows),
+        note="Single items stand in the model's elasticity table.",
+    )
+
+
+def baseline_figures(part: BaselinePart, demand: DemandPart) -> tuple[Figure, ...]:
+    """One chart per score (the first two), and the elasticities of all estimators side by side."""
+    figures = []
+    for number, score in enumerate(part.scores["score"].unique(maintain_order=True).to_list()[:2]):
+        rows = part.scores.filter(pl.col("score") == score)
+        low_wins = bool(rows["lower_is_better"][0])
+        figures.append(
+            Figure(
+                key=f"score-{number}",
+                title=f"{score}",
+                caption=f"{'Lower' if low_wins else 'Higher'} is better.",
+                chart=score_plot(part.scores, score, str(rows["unit"][0] or "")),
+                table=Table(
+                    headings=("Estimator", score),
+                    rows=tuple((name, plain(value)) for name, value in rows.select("estimator", "value").rows()),
+                ),
+            )
+        )
+    if part.elasticities is not None:
+        figures.append(_baseline_forest(part.elasticities, demand))
+    return tuple(figures)
+
+
+def _baseline_forest(theirs: pl.DataFrame, demand: DemandPart) -> Figure:
+    labels = forest_rows(demand.elasticities).select("level", "name", "label", "mean", "lower", "upper")
+    ours = labels.with_columns(pl.lit(POSTERIOR).alias("estimator"))
+    columns = ["label", "estimator", "mean", "lower", "upper"]
+    joined = theirs.join(labels.select("level", "name", "label"), on=["level", "name"], how="inner")
+    both = pl.concat([ours.select(columns), joined.select(columns)])
+    order = {label: place for place, label in enumerate(labels["label"])}
+    both = both.sort(pl.col("label").replace_strict(order, return_dtype=pl.Int64), maintain_order=True)
+    rows = tuple((label, name, plain(mean), interval(low, high)) for label, name, mean, low, high in both.iter_rows())
+    shared = demand.elasticities.join(joined.select("level", "name").unique(), on=["level", "name"], how="semi")
+    return Figure(
+        key="baseline-elasticities",
+        title="The same elasticities, estimated by others",
+        caption="Bars: 90 % intervals, each of its own kind: credible for this model, confidence for the others.",
+        chart=elasticity_forest(shared if shared.height else demand.elasticities, demand.truth, theirs),
+        table=Table(headings=("Group", "Estimator", "Elasticity", "90 % interval"), rows=rows),
+    )
+
+
+def decision_figures(report: Report, decision: DecisionPart) -> tuple[Figure, ...]:
+    """The odds of the whole portfolio, and which items move."""
+    unit = report.unit_of(decision.objective)
+    bins = change_bins(decision.change)
+    quantiles = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]
+    shares = tuple(
+        (percent(share), signed(float(value)))
+        for share, value in zip(quantiles, np.quantile(decision.change, quantiles), strict=True)
+    )
+    overview = with_elasticity(decision.items, report.demand.elasticities)
+    return (
+        Figure(
+            key="portfolio",
+            title=f"Change of {decision.objective} of the whole portfolio",
+            caption=f"Each bar: a share of {len(decision.change):,} joint draws, in {bins.height} bars. "
+            "The line on top: mean and 90 % interval.",
+            chart=portfolio_change_plot(decision.change, unit, decision.objective),
+            table=Table(headings=("Share of draws below", f"Change ({unit})"), rows=shares),
+        ),
+        Figure(
+            key="overview",
+            title="Which items move, and why",
+            caption="One point per item: the less demand reacts to price, the more a rise is worth.",
+            chart=decision_overview_plot(overview),
+            table=_action_table(overview),
+        ),
+    )
+
+
+def _action_table(items: pl.DataFrame) -> Table:
+    move = pl.col("recommended_price") / pl.col("current_price") - 1.0
+    grouped = items.group_by("action").agg(
+        pl.len().alias("n"), move.mean().alias("move"), pl.col("elasticity").mean(), (move > 0).sum().alias("up")
+    )
+    rows = {
+        action: (ACTION_WORDS[action], f"{n:,}", f"{up:,}", percent_change(change), plain(elasticity))
+        for action, n, change, elasticity, up in grouped.rows()
+    }
+    headings = ("Action", "Items", "of these up", "Mean change of price", "Mean of posterior mean elasticities")
+    return Table(headings=headings, rows=tuple(rows[action] for action in ACTION_WORDS if action in rows))
+
+
+def story_figure(report: Report, decision: DecisionPart, story: ItemStory, number: int) -> Figure:
+    """The curve of one item's objective with its band."""
+    unit = report.unit_of(decision.objective)
+    every = max(1, -(-story.curve.height // MOST_CURVE_ROWS))
+    curve = story.curve.sort("price").gather_every(every)
+    outcome = decision.objective.capitalize()
+    return Figure(
+        key=f"curve-{number}",
+        title=f"{outcome} at every price",
+        caption="Line: mean; band: 90 % interval; grey ground: prices seen in the data. "
+        "Beyond them the curve is extrapolation.",
+        chart=profit_curve_plot(
+            story.curve,
+            current_price=story.current_price,
+            recommended_price=story.recommended_price,
+            lowest_price=story.lowest_price,
+            highest_price=story.highest_price,
+            unit=unit,
+            outcome=outcome,
+            price_unit=f"{report.currency} per unit",
+        ),
+        table=Table(
+            headings=(f"Price ({report.currency})", f"{outcome} ({unit})", "90 % interval"),
+            rows=tuple(
+                (price(at), plain(mean), interval(low, high))
+                for at, mean, low, high in curve.select("price", "mean", "lower", "upper").rows()
+            ),
+        ),
+    )
+
+
+def trust_figures(trust: TrustPart) -> tuple[Figure, ...]:
+    """Calibration of predictions and coverage of intervals, as far as they were looked at."""
+    figures = []
+    if trust.pit is not None:
+        shares, low, high, rows = pit_bars(trust.pit)
+        texts = tuple(
+            (f"{5 * place} to {5 * place + 5} %", percent(float(share), 1), "yes" if low <= share <= high else "no")
+            for place, share in enumerate(shares)
+        )
+        figures.append(
+            Figure(
+                key="pit",
+                title="Are the predictions calibrated?",
+                caption=f"Where {rows:,} sales fell in their own predictive distribution. Flat is right; a hump: "
+                "intervals too wide, a valley: too narrow, a slope: predictions lean to one side. The band holds 98 % of "
+                "the bars of a calibrated model.",
+                chart=pit_histogram(trust.pit),
+                table=Table(headings=("Predicted probability", "Share of rows", "Inside the band"), rows=texts),
+            )
+        )
+    if trust.coverage is not None:
+        seen = trust.coverage.select("estimator", "probability", "coverage").rows()
+        figures.append(
+            Figure(
+                key="coverage",
+                title="Do intervals hold what they promise?",
+                caption="On the dashed line intervals are honest; below it they are too narrow, above it too wide.",
+                chart=coverage_plot(trust.coverage),
+                table=Table(
+                    headings=("Estimator", "Promised", "Seen"),
+                    rows=tuple((name, percent(promised), percent(share, 1)) for name, promised, share in seen),
+                ),
+            )
+        )
+    return tuple(figures)
