@@ -10,9 +10,12 @@ import polars as pl
 if TYPE_CHECKING:
     from bayes_pricing.demand.posterior import DemandPosterior
     from bayes_pricing.errors import Finding
+    from bayes_pricing.pricing.decision import Estimate, PortfolioDecision, PriceDecision
 
 MOST_ROWS = 24
 MOST_NAMES = 3
+LARGEST_CHANGES = 8
+ACTIONS = {"change": "to change", "hold": "to hold", "test_first": "to test first", "refused": "refused"}
 
 
 def elasticity_lines(posterior: DemandPosterior, truth: Mapping[str, float] | None = None) -> list[str]:
@@ -53,3 +56,52 @@ def _group_lines(group: Sequence[Finding]) -> list[str]:
     )
     where = f" [{shown}]" if names else ""
     return [f"{first.severity}: {first.message}{where}; {first.remedy}."]
+
+
+def decision_lines(decision: PriceDecision) -> list[str]:
+    """A decision in lines: counts, portfolio money with intervals, then the largest changes."""
+    portfolio, money = decision.portfolio, f"{decision.economics.currency} per period".strip()
+    actions = [item.action for item in decision.items]
+    counts = ", ".join(f"{actions.count(name):,} {words}" for name, words in ACTIONS.items() if name in actions)
+    lines = [f"{len(decision.items):,} items: {counts}. Objective: {decision.objective}.", ""]
+    for outcome in ("revenue", "profit", "units"):
+        if outcome in portfolio.changes:
+            unit = "units per period" if outcome == "units" else money
+            lines.append(f"{outcome:<8} {_outcome(portfolio, outcome)} {unit}")
+    lines.append(f"Probability of doing better than today: {percent(portfolio.probability_better)}.")
+    if portfolio.expected_shortfall is not None:
+        lines.append(
+            f"Expected shortfall (mean loss over the worst {portfolio.shortfall_share:.0%} of draws): "
+            f"{portfolio.expected_shortfall:,.0f} {money}."
+        )
+    lines.append(f"At most {portfolio.gap:.2%} of the uplift is left on the table (engine: {portfolio.engine}).")
+    boldest = sorted(
+        (item for item in decision.items if item.action == "change"),
+        key=lambda item: -abs(item.price / item.current_price - 1.0),
+    )[:LARGEST_CHANGES]
+    lines += ["", "Largest changes:"] if boldest else []
+    for item in boldest:
+        move = item.price / item.current_price - 1.0
+        lines.append(
+            f"  {item.item:<24} {item.current_price:9.2f} -> {item.price:9.2f} ({move:+.0%}), "
+            f"better with probability {percent(item.probability_better)}"
+        )
+    return [*lines, *finding_lines(decision.findings)]
+
+
+def percent(share: float | None) -> str:
+    """A probability as people read it: never 0 % or 100 %, which no finite sample shows."""
+    if share is None:
+        return "unknown"
+    if share > 0.99:
+        return "over 99 %"
+    return "under 1 %" if share < 0.01 else f"{share:.0%}".replace("%", " %")
+
+
+def _outcome(portfolio: PortfolioDecision, outcome: str) -> str:
+    today, then, change = (getattr(portfolio, part)[outcome] for part in ("current", "recommended", "changes"))
+    return f"today {_interval(today, '')}, recommended {_interval(then, '')}, change {_interval(change, '+')}"
+
+
+def _interval(estimate: Estimate, sign: str) -> str:
+    return f"{estimate.mean:{sign},.0f} ({estimate.lower:{sign},.0f} to {estimate.upper:{sign},.0f})"

@@ -1,0 +1,119 @@
+"""Flags that say what a decision is for and what it may not do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from bayes_pricing.pricing.constraints import Limit
+    from bayes_pricing.pricing.profit import Economics
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFlags:
+    """Which fitted model answers."""
+
+    model_dir: Path
+    """Folder written by `fit --out`."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoneyFlags:
+    """What the seller keeps of a price; money is in the unit of the prices."""
+
+    unit_cost: float | None = None
+    """Cost per unit of every item; left out, each item's last known cost."""
+    commission: float = 0.0
+    """Share of the price, net of tax, that is paid away (0.12 for 12 %)."""
+    fixed_fee: float = 0.0
+    """Fee per unit sold."""
+    tax_rate: float = 0.0
+    """Sales tax inside the price (0.2 for 20 %)."""
+    currency: str = ""
+    """How money is called in texts."""
+
+    def economics(self) -> Economics:
+        """The flags as a value."""
+        from bayes_pricing.pricing.profit import Economics
+
+        return Economics(
+            cost=self.unit_cost,
+            commission=self.commission,
+            fixed_fee=self.fixed_fee,
+            tax_rate=self.tax_rate,
+            currency=self.currency,
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitFlags:
+    """What recommended prices may not do; without a flag only prices outside the observed range are out of bounds."""
+
+    objective: Literal["revenue", "profit", "units"] | None = None
+    """What to maximise; left out, profit where costs are known and revenue elsewhere."""
+    horizon: float = 13.0
+    """Periods the prices are meant for."""
+    max_change: float | None = None
+    """Largest change of a price as a share of today's (0.15 for 15 %)."""
+    min_change: float | None = None
+    """Smallest change worth making, as a share of today's price."""
+    lowest_price: float | None = None
+    """Lowest price of any item."""
+    highest_price: float | None = None
+    """Highest price of any item."""
+    extrapolate: float = 0.0
+    """How far beyond the observed prices to go, as a share (0.05 for 5 %)."""
+    price_step: float | None = None
+    """Prices are multiples of this."""
+    ending: Annotated[tuple[float, ...], Parameter(consume_multiple=False, negative=())] = ()
+    """Prices end with this part (0.99); repeatable."""
+    min_margin: float | None = None
+    """Smallest profit per unit as a share of the price."""
+    min_volume: float | None = None
+    """Fewest expected units per period and item."""
+    capacity: float | None = None
+    """Most expected units per period and item."""
+    max_loss_probability: float | None = None
+    """Largest probability, per item, of earning less than today."""
+    max_item_shortfall: float | None = None
+    """Largest expected shortfall of one item (mean loss over the worst 5 % of draws), money per period."""
+    max_shortfall: float | None = None
+    """Largest expected shortfall of the whole portfolio, money per period."""
+    max_changes: int | None = None
+    """Most items whose price changes."""
+
+    def limits(self) -> list[Limit]:
+        """The flags that were given, as limits."""
+        from bayes_pricing.pricing import constraints as c
+
+        limits: list[Limit] = [c.Support(extend=self.extrapolate)]
+        if self.lowest_price is not None or self.highest_price is not None:
+            limits.append(c.Bounds(lowest=self.lowest_price, highest=self.highest_price))
+        if self.max_change is not None:
+            limits.append(c.MaxChange(share=self.max_change))
+        if self.min_change is not None:
+            limits.append(c.MinStepIfChanged(share=self.min_change))
+        if self.price_step is not None or self.ending:
+            limits.append(c.PriceLadder(step=self.price_step, endings=self.ending))
+        if self.min_margin is not None:
+            limits.append(c.MinMargin(share=self.min_margin))
+        if self.min_volume is not None:
+            limits.append(c.MinVolume(units=self.min_volume))
+        if self.capacity is not None:
+            limits.append(c.Capacity(units=self.capacity))
+        if self.max_loss_probability is not None:
+            limits.append(c.MaxLossProbability(probability=self.max_loss_probability))
+        if self.max_item_shortfall is not None:
+            limits.append(c.MaxItemShortfall(amount=self.max_item_shortfall))
+        if self.max_shortfall is not None:
+            limits.append(c.MaxShortfall(amount=self.max_shortfall))
+        if self.max_changes is not None:
+            limits.append(c.MaxChanges(count=self.max_changes))
+        return limits

@@ -1,0 +1,62 @@
+"""`bayes-pricing explain`: why this price, from the numbers of the decision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from bayes_pricing.cli.decision_flags import LimitFlags, ModelFlags, MoneyFlags
+from bayes_pricing.cli.output import Answer, progress_bar
+
+
+def explain(
+    model: ModelFlags,
+    money: MoneyFlags | None = None,
+    limits: LimitFlags | None = None,
+    *,
+    item: str,
+    policy: Path | None = None,
+    length: Literal["headline", "paragraph", "full"] = "full",
+    seed: int = 1,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> Answer:
+    """Say why an item's price is recommended: money, evidence, limits, and what would have to be true for another.
+
+    Example: bayes-pricing explain --model-dir model --item tea-100g --max-change 0.15 --length paragraph
+
+    Parameters
+    ----------
+    item
+        Item to explain.
+    policy
+        TOML file with objective and limits under the flags' own names, instead of flags.
+    length
+        How much prose: a headline of at most 25 words, a paragraph, or everything.
+    seed
+        Same seed, same answer.
+    json
+        One JSON document on standard output.
+    """
+    import msgspec
+
+    from bayes_pricing.cli.policy import decide, read_policy
+    from bayes_pricing.pricing import explanation
+    from bayes_pricing.pricing.wording import word
+    from bayes_pricing.registry import load_fit
+
+    money, limits = read_policy(policy, money or MoneyFlags(), limits or LimitFlags())
+    coupled = limits.max_shortfall is not None or limits.max_changes is not None
+    with progress_bar() as progress:
+        progress(0.1, "reading the model")
+        posterior = load_fit(model.model_dir).posterior
+        progress(0.3, "judging prices on every posterior draw")
+        decision = decide(posterior, money, limits, seed=seed, items=None if coupled else [item])
+        explained = explanation.explain(posterior, decision, item)
+    document = {
+        "status": "ok",
+        **msgspec.to_builtins(explained),
+        "prose": {name: word(explained, name) for name in ("headline", "paragraph", "full")},
+    }
+    return Answer(document=document, text=word(explained, length))

@@ -1,0 +1,79 @@
+"""Where a decision's objective and limits come from: flags, or one TOML file with the same names."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bayes_pricing.cli.decision_flags import LimitFlags, MoneyFlags
+from bayes_pricing.errors import SpecError
+
+if TYPE_CHECKING:
+    from bayes_pricing.demand.posterior import DemandPosterior
+    from bayes_pricing.pricing.decision import PriceDecision
+    from bayes_pricing.pricing.profit import Objective
+
+
+def read_policy(path: Path | None, money: MoneyFlags, limits: LimitFlags) -> tuple[MoneyFlags, LimitFlags]:
+    """The policy file's money and limits, or the flags where there is none.
+
+    The file has the flags' names, with dashes or underscores: ``max-change = 0.15``.
+
+    Raises
+    ------
+    SpecError
+        If the file is missing, is not TOML, has an unknown name, or flags are given beside it.
+    """
+    if path is None:
+        return money, limits
+    if money != MoneyFlags() or limits != LimitFlags():
+        raise SpecError(f"Objective and limits are given in {path} and as flags; use one of the two.")
+    try:
+        given = {name.replace("-", "_"): value for name, value in tomllib.loads(path.read_text()).items()}
+    except FileNotFoundError as error:
+        raise SpecError(f"The policy file {path} does not exist.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"The policy file {path} is not TOML: {error}.") from error
+    names = {kind: {field.name for field in fields(kind)} for kind in (MoneyFlags, LimitFlags)}
+    known = names[MoneyFlags] | names[LimitFlags]
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise SpecError(
+            f"The policy file {path} has the unknown name {unknown[0]!r}; known are {', '.join(sorted(known))}."
+        )
+    try:
+        return (
+            msgspec.convert({name: given[name] for name in given if name in names[MoneyFlags]}, MoneyFlags),
+            msgspec.convert({name: given[name] for name in given if name in names[LimitFlags]}, LimitFlags),
+        )
+    except msgspec.ValidationError as error:
+        raise SpecError(f"The policy file {path}: {error}.") from error
+
+
+def objective_of(posterior: DemandPosterior, money: MoneyFlags, limits: LimitFlags) -> Objective:
+    """The objective asked for; profit where a cost is known, revenue elsewhere."""
+    if limits.objective is not None:
+        return limits.objective
+    costs = posterior.items["cost"]
+    return "profit" if money.unit_cost is not None or costs.null_count() < costs.len() else "revenue"
+
+
+def decide(
+    posterior: DemandPosterior, money: MoneyFlags, limits: LimitFlags, *, seed: int, items: list[str] | None = None
+) -> PriceDecision:
+    """Best prices under the flags."""
+    from bayes_pricing.pricing.optimizer import optimize_prices
+
+    return optimize_prices(
+        posterior,
+        money.economics(),
+        objective_of(posterior, money, limits),
+        limits.limits(),
+        horizon_periods=limits.horizon,
+        seed=seed,
+        items=items,
+    )
