@@ -25,6 +25,7 @@ from bayes_pricing.demand.tree_noise import NoiseState, draw_coefficients_and_no
 DIVERGENCE = 1000.0
 TARGET_ACCEPT = 0.8
 MOST_STEPS = 128
+FIRST_STEP_TRIES = 60
 
 
 class Hamiltonian(NamedTuple):
@@ -32,7 +33,7 @@ class Hamiltonian(NamedTuple):
 
     theta: Floats  # (P,)
     metric: Floats  # (P, P) Cholesky factor of the covariance draws are whitened by
-    adapt: Floats  # (6,) step size, log-step average, error average, anchor, iterations since reset, jitter
+    adapt: Floats  # (6,) step size, log-step average, error average, anchor, iterations since reset, search direction
     stats: Floats  # (4,) energy, acceptance, leapfrog steps, 1 if diverged
     total: Floats  # (P,) sum and (below) sum of squares of warm-up draws
     square: Floats  # (P, P)
@@ -83,46 +84,57 @@ def _drift(theta, momentum, metric, step):  # type: ignore[no-untyped-def]
         theta[a] += step * s
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def hamiltonian_update(rng, tree, scales, work, state, steps):  # type: ignore[no-untyped-def]
+@nb.njit(inline="always", error_model="numpy")
+def _trajectory(rng, tree, scales, work, state, steps):  # type: ignore[no-untyped-def]
     """One Metropolis-corrected trajectory of `steps` leapfrogs; leaves `work` at the new state; returns acceptance."""
     size = state.theta.shape[0]
     theta, momentum, gradient = state.vectors[0], state.vectors[1], state.vectors[2]
-    step = state.adapt[0]
-    theta[:] = state.theta
-    start = log_posterior(theta, tree, scales, work, gradient)
-    kinetic = 0.0
-    for a in range(size):
-        momentum[a] = rng.standard_normal()
-        kinetic += 0.5 * momentum[a] * momentum[a]
-    before = kinetic - start
-    value = start
-    _kick(momentum, gradient, state.metric, 0.5 * step)
+    start = value = before = 0.0
     taken, diverged = 0, False
-    for s in range(steps):
-        _drift(theta, momentum, state.metric, step)
+    for s in range(steps + 1):
+        if s == 0:
+            _copy(state.theta, theta)
+            for a in range(size):
+                momentum[a] = rng.standard_normal()
+            before = _kinetic(momentum)
+        else:
+            _drift(theta, momentum, state.metric, state.adapt[0])
         value = log_posterior(theta, tree, scales, work, gradient)
         taken += 1
-        if not value > start - kinetic - DIVERGENCE:
+        if s == 0:
+            start = value
+        elif not value > start - before - DIVERGENCE:
             diverged = True
             break
-        _kick(momentum, gradient, state.metric, 0.5 * step if s == steps - 1 else step)
-    kinetic = 0.0
-    for a in range(size):
-        kinetic += 0.5 * momentum[a] * momentum[a]
-    change = before - (kinetic - value)
+        _kick(momentum, gradient, state.metric, state.adapt[0] * (1.0 if 0 < s < steps else 0.5))
+    after = _kinetic(momentum)
+    change = value - start + before - after
     if diverged or not change > -DIVERGENCE:
         diverged, change = True, -math.inf
-    accept = min(1.0, math.exp(change)) if change < 0.0 else 1.0
+    accept = min(1.0, math.exp(min(change, 0.0)))
     if rng.random() < accept:
-        state.theta[:] = theta
-        state.stats[0] = kinetic - value
+        _copy(theta, state.theta)
+        state.stats[0] = after - value
     else:
-        state.stats[0] = before
+        state.stats[0] = before - start
         fill_scales(state.theta, tree.k, work)
         marginal(tree, scales, work)
-    state.stats[1], state.stats[2], state.stats[3] = accept, taken, 1.0 if diverged else 0.0
+    state.stats[1], state.stats[2], state.stats[3] = accept, taken - 1.0, 1.0 if diverged else 0.0
     return accept
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _copy(source, target):  # type: ignore[no-untyped-def]
+    for a in range(source.shape[0]):
+        target[a] = source[a]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _kinetic(momentum):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for a in range(momentum.shape[0]):
+        total += 0.5 * momentum[a] * momentum[a]
+    return total
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -146,34 +158,19 @@ def _restart_step(state):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _first_step(rng, tree, scales, work, state):  # type: ignore[no-untyped-def]
-    """Halve or double the step until one leapfrog's acceptance crosses 0.8 (heuristic of the same paper)."""
-    direction = 0.0
-    for _ in range(60):
-        accept = hamiltonian_update(rng, tree, scales, work, state, 1)
-        sign = 1.0 if accept > 0.8 else -1.0
-        if direction == 0.0:
-            direction = sign
-        if sign != direction:
-            break
-        state.adapt[0] *= 2.0**sign
-    _restart_step(state)
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
 def _learn_metric(state, draws):  # type: ignore[no-untyped-def]
-    """Covariance of the window's draws, off-diagonals shrunk by how many draws stand behind each component."""
-    size = state.theta.shape[0]
+    """Cholesky factor of the window's covariance, off-diagonals shrunk by how many draws stand behind them."""
+    size, metric = state.theta.shape[0], state.metric
     keep = draws / (draws + 2.0 * size)
-    cov = np.empty((size, size))
     for a in range(size):
         for b in range(a + 1):
-            c = (state.square[a, b] - state.total[a] * state.total[b] / draws) / (draws - 1.0)
-            cov[a, b] = c * keep if a != b else (draws * c + 5e-3) / (draws + 5.0)
-            cov[b, a] = cov[a, b]
-    state.metric[:] = np.linalg.cholesky(cov)
-    state.total[:] = 0.0
-    state.square[:] = 0.0
+            s = (state.square[a, b] - state.total[a] * state.total[b] / draws) / (draws - 1.0)
+            s = s * keep if a != b else (draws * s + 5e-3) / (draws + 5.0)
+            for c in range(b):
+                s -= metric[a, c] * metric[b, c]
+            metric[a, b] = math.sqrt(s) if a == b else s / metric[b, b]
+    state.total.fill(0.0)
+    state.square.fill(0.0)
     _restart_step(state)
 
 
@@ -204,38 +201,55 @@ def run_chain(
 
     Draws above the items come from counters (`seed`, iteration), so that a chain is the same wherever it runs.
     """
-    windows = (int(0.15 * tune), int(0.35 * tune), int(0.85 * tune))
-    opened = 0
-    _first_step(rng, tree, scales, work, state)
-    for iteration in range(tune + records.theta.shape[0]):
-        if progress[1] == 1:
-            return
+    first, second, third = int(0.15 * tune), int(0.35 * tune), int(0.85 * tune)
+    opened, searching = 0, FIRST_STEP_TRIES
+    iteration = 0
+    while iteration < tune + records.theta.shape[0] and progress[1] == 0:
         length = (0.5 + rng.random()) * 0.5 * math.pi / state.adapt[0]
         steps = min(max(int(length + rng.random()), 1), MOST_STEPS)
-        accept = hamiltonian_update(rng, tree, scales, work, state, steps)
+        if searching > 0:
+            steps = 1
+        accept = _trajectory(rng, tree, scales, work, state, steps)
+        if searching > 0:
+            searching = _search_step(state, accept, searching)
+            continue
         draw_coefficients_and_noise(rng, seed, first_draw + iteration, tree, work, noise)
         draw_noise_population(rng, tree, scales.noise, spread_scale, work, noise)
         if iteration < tune:
             _adapt_step(state, accept)
             _note_draw(state)
-            for end in windows:
-                if iteration == end:
-                    if iteration - opened > 10:
-                        _learn_metric(state, float(iteration + 1 - opened))
-                    opened = iteration + 1
+            if iteration == first or iteration == second or iteration == third:
+                if iteration - opened > 10:
+                    _learn_metric(state, float(iteration + 1 - opened))
+                opened = iteration + 1
             if iteration == tune - 1:
                 state.adapt[0] = math.exp(state.adapt[1])
         else:
             _record(iteration - tune, work, state, noise, records)
-        progress[0] = iteration + 1
+        iteration += 1
+        progress[0] = iteration
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _search_step(state, accept, searching):  # type: ignore[no-untyped-def]
+    """Halve or double the first step until one leapfrog's acceptance crosses 0.8; returns the tries left."""
+    direction = 1.0 if accept > TARGET_ACCEPT else -1.0
+    if searching == FIRST_STEP_TRIES:
+        state.adapt[5] = direction
+    if direction != state.adapt[5] or searching == 1:
+        _restart_step(state)
+        return 0
+    state.adapt[0] *= 2.0**direction
+    return searching - 1
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _record(d, work, state, noise, records):  # type: ignore[no-untyped-def]
-    records.theta[d] = state.theta
-    records.typical[d] = noise.typical
+    """Copy the state into row `d` of the records."""
+    _copy(state.theta, records.theta[d])
+    _copy(noise.typical, records.typical[d])
+    _copy(work.log_noise, records.log_noise[d])
+    _copy(state.stats, records.stats[d])
     records.spread[d] = noise.spread[0]
-    for i in range(work.log_noise.shape[0]):
-        records.log_noise[d, i] = work.log_noise[i]
-    records.states[d] = noise.states
-    records.stats[d] = state.stats
+    for i in range(noise.states.shape[0]):
+        _copy(noise.states[i], records.states[d, i])

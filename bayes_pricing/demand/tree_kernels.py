@@ -184,8 +184,8 @@ def marginal(tree: Tree, scales: Scales, work: Work) -> float:
     k, root = tree.k, tree.parent.shape[0]
     chol, W, T, t, gram, info = work.chol, work.W, work.T, work.t, work.gram, work.info
     M, C, F = work.M, work.C, work.F
-    gram[:] = 0.0
-    info[:] = 0.0
+    gram.fill(0.0)
+    info.fill(0.0)
     total = 0.0
     xtx, xty, yty, count, parent, log_noise = tree.xtx, tree.xty, tree.yty, tree.count, tree.parent, work.log_noise
     for i in range(items):
@@ -331,8 +331,8 @@ def marginal_gradient(tree: Tree, work: Work, noise_gradient: Floats) -> None:
     moment, W, T, t, mean, cov = work.moment, work.W, work.T, work.t, work.mean, work.cov
     V, X, r = work.M, work.C, work.line
     parent, yty, count, log_noise = tree.parent, tree.yty, tree.count, work.log_noise
-    moment[:] = 0.0
-    noise_gradient[:] = 0.0
+    moment.fill(0.0)
+    noise_gradient.fill(0.0)
     for level in range(tree.level_start.shape[0] - 2, 0, -1):
         for node in range(tree.level_start[level], tree.level_start[level + 1]):
             _add_moment(node, level, parent[node] - items, W, T, t, mean, cov, V, X, r, moment, k, p)

@@ -120,7 +120,7 @@ def draw_noise_population(rng, tree, noise_scale, spread_scale, work, state):  #
     items, groups = tree.count.shape[0], state.typical.shape[0]
     u, group, typical = work.log_noise, tree.noise_group, state.typical
     high, sums = 1.0 / (noise_scale * noise_scale), state.sums
-    sums[:] = 0.0
+    sums.fill(0.0)
     for i in range(items):
         sums[0, group[i]] += 1.0
         sums[1, group[i]] += u[i]
@@ -139,7 +139,7 @@ def draw_noise_population(rng, tree, noise_scale, spread_scale, work, state):  #
         rng, items - 1.0, square, 1.0 / (spread_scale * spread_scale), 0.0, 0.0, state.spread[0]
     )
     spread = math.exp(state.spread[0])
-    sums[:] = 0.0
+    sums.fill(0.0)
     for i in range(items):
         c = group[i]
         sums[0, c] += tree.count[i]
