@@ -83,6 +83,12 @@ class CourseMarketTruth:
     highest_price: Floats
     completion_rate: Floats
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+
     @property
     def segment_sizes(self) -> Integers:
         """Learners per segment, dims (segment,)."""
@@ -149,7 +155,7 @@ def solve_sensitivity(attraction: Floats, sizes: Integers, offset: Floats, elast
     shares = choice_shares(attraction, np.zeros_like(attraction), np.zeros(attraction.shape[1]))
     demand = sizes[:, None] * shares
     weight = demand / demand.sum(axis=0) * (1 - shares)
-    common = -(elasticity + offset @ weight) / weight.sum(axis=0)
+    common = -(elasticity + (offset[:, None] * weight).sum(axis=0)) / weight.sum(axis=0)
     return common + offset[:, None]
 
 
@@ -179,7 +185,7 @@ def current_prices(truth: CourseMarketTruth) -> xr.DataArray:
     >>> float(current_prices(truth).sel(item="accounting-01")) == float(truth.current_price[0])
     True
     """
-    return xr.DataArray(truth.current_price, dims=("item",), coords={"item": list(truth.items)}, name="price")
+    return xr.DataArray(truth.current_price.copy(), dims=("item",), coords={"item": list(truth.items)}, name="price")
 
 
 def expected_units(truth: CourseMarketTruth, prices: xr.DataArray) -> xr.DataArray:
@@ -214,8 +220,9 @@ def expected_units(truth: CourseMarketTruth, prices: xr.DataArray) -> xr.DataArr
     True
     """
     ordered, rows = _price_rows(truth, prices)
-    sizes = truth.segment_sizes
-    units = np.array([sizes @ choice_shares(truth.attraction, truth.sensitivity, row) for row in rows])
+    sizes = truth.segment_sizes[:, None]
+    # Products are summed by numpy, not by a matrix product: the last digit of that depends on where arrays lie.
+    units = np.array([(sizes * choice_shares(truth.attraction, truth.sensitivity, row)).sum(axis=0) for row in rows])
     return ordered.copy(data=units.reshape(ordered.shape)).rename("expected_units")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bayes_pricing.data.economy import Progress, create_economy, write_economy
+from bayes_pricing.data.economy import Progress, create_economy, in_currency, write_economy
 from bayes_pricing.errors import StorageError
 from simulations.markets.course_ledger import build_transactions, draw_enrollments, draw_members, sum_daily
 from simulations.markets.course_population import draw_truth
@@ -62,9 +62,9 @@ class CourseMarket:
                 "item",
                 "category",
                 pl.col("week_start").alias("period"),
-                (pl.col("price_cents") / 100).alias("price"),
+                in_currency("price_cents").alias("price"),
                 pl.col("quantity").fill_null(0).cast(pl.Int64),
-                (pl.col("unit_cost_cents") / 100).alias("cost"),
+                in_currency("unit_cost_cents").alias("cost"),
             )
             .sort("item", "period")
         )
