@@ -250,7 +250,7 @@ class _Encoding:
 
     def log_prediction(self, trees: HistGradientBoostingRegressor, features: Floats) -> Floats:
         """Log of units relative to the usual ones."""
-        with _one_thread():
+        with one_thread():
             predicted: Floats = trees.predict(features)
         return np.log(predicted) if self.counts else predicted
 
@@ -309,7 +309,7 @@ class _Cells:
         )
 
 
-def _one_thread() -> AbstractContextManager[object]:
+def one_thread() -> AbstractContextManager[object]:
     """Keep the trees on one thread: two that wait for each other on a shared core took twenty times as long."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no types
 
@@ -324,7 +324,7 @@ def _fit_trees(encoding: _Encoding, cells: _Cells) -> HistGradientBoostingRegres
     trees = HistGradientBoostingRegressor(
         loss="poisson" if encoding.counts else "squared_error",
         learning_rate=0.1,
-        max_iter=200,
+        max_iter=100,
         max_leaf_nodes=8,
         min_samples_leaf=20,
         max_bins=CATEGORIES_LIMIT,
@@ -333,7 +333,7 @@ def _fit_trees(encoding: _Encoding, cells: _Cells) -> HistGradientBoostingRegres
         early_stopping=False,
         random_state=0,
     )
-    with _one_thread():
+    with one_thread():
         return trees.fit(cells.features, cells.target, sample_weight=cells.weight)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from bayes_pricing.errors import Finding, PanelError, Problem, Refusal, SpecError
+
+if TYPE_CHECKING:
+    from bayes_pricing.data.panel import SalesPanel
 
 Floats = NDArray[np.float64]
 UnitModel = Literal["auto", "log", "counts"]
@@ -69,6 +72,37 @@ class SalesRows:
                     remedy="fill them, or leave these rows or columns out",
                 )
             )
+
+    @classmethod
+    def from_panel(cls, panel: SalesPanel) -> SalesRows:
+        """Bring a panel's rows into memory, with the roles a baseline uses.
+
+        Examples
+        --------
+        >>> from bayes_pricing.data.panel import SalesPanel
+        >>> from bayes_pricing.data.roles import ColumnRoles
+        >>> sales = pl.DataFrame({"item": ["tea", "tea"], "week": [1, 2], "price": [3.0, 2.5], "units": [10, 14]})
+        >>> panel = SalesPanel.from_frame(sales, ColumnRoles.resolve(sales.columns))
+        >>> SalesRows.from_panel(panel).frame.columns
+        ['item', 'period', 'price', 'quantity']
+        """
+        roles = panel.roles
+        optional = {"region": roles.region, "period": roles.period, "exposure": roles.exposure}
+        columns = [
+            "item",
+            *roles.levels,
+            *(name for name, source in optional.items() if source is not None),
+            "price",
+            "quantity",
+            *roles.controls,
+            *roles.shared_controls,
+        ]
+        return cls(
+            frame=panel.frame.select(columns).collect(),
+            levels=roles.levels,
+            controls=roles.controls,
+            shared_controls=roles.shared_controls,
+        )
 
     @property
     def features(self) -> tuple[str, ...]:

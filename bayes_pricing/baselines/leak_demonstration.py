@@ -1,0 +1,130 @@
+"""What the score would have been with the leak: the same trees with the refused features and without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from bayes_pricing.baselines.boosting import PRICE_STEPS, one_thread
+from bayes_pricing.baselines.evaluation import rolling_origin
+from bayes_pricing.baselines.protocol import Floats, SalesRows
+from bayes_pricing.baselines.scores import r_squared, wape
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingRegressor  # type: ignore[import-untyped]  # it has no types
+
+
+def score_with_leak(rows: SalesRows, leaking: Sequence[str], *, horizon: int) -> pl.DataFrame:
+    """Score boosted trees on the last periods twice: with features that hold the answer, and honestly.
+
+    The trees are built as is usual where nobody guards: units from log price, the item's mean training units, its
+    category, the controls and, in the first row, the leaking columns, which a real decision day would not have.
+    The elasticity is what such trees say of +-10 % price with every other feature held: near zero with the leak,
+    because the trees read the units off the leaking column and have no use for the price.
+
+    Parameters
+    ----------
+    rows : SalesRows
+        With ``period``; its frame also has the leaking columns.
+    leaking : sequence of str
+        Numeric columns the guard refuses.
+    horizon : int, at least 1
+        Periods at the end that are forecast.
+
+    Returns
+    -------
+    DataFrame
+        Two rows: ``features`` (``with the leak``, ``honest``), ``r_squared``, ``wape`` (of units in the test periods)
+        and ``own_price_elasticity`` (mean over test rows).
+
+    Raises
+    ------
+    SpecError
+        If there is no period or too few of them.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> price = rng.choice([2.0, 2.5, 3.0, 3.5], 400)
+    >>> units = rng.poisson(60 * price**-2).astype(float)
+    >>> frame = pl.DataFrame({"item": ["tea"] * 400, "period": range(400), "price": price, "quantity": units,
+    ...                       "revenue": units * price, "enrollments": units})
+    >>> table = score_with_leak(SalesRows(frame=frame), ["enrollments"], horizon=100)
+    >>> leak, honest = table.rows(named=True)
+    >>> leak["r_squared"] > 0.95 > honest["r_squared"], leak["own_price_elasticity"] > -0.3
+    (True, True)
+    """
+    train, test = next(rolling_origin(rows.frame, 1, horizon))
+    usual = train.group_by(rows.keys).agg(pl.col("quantity").mean().alias("_usual"))
+    names = train["item" if rows.group is None else rows.group].cast(pl.String).unique().sort().to_list()
+    codes = {name: code for code, name in enumerate(names)} if rows.group else {}
+    table = []
+    for label, extra in (("with the leak", tuple(leaking)), ("honest", ())):
+        columns = (*rows.features, *extra)
+        trees = _plain_trees(
+            _features(train, rows, columns, usual, codes), train["quantity"].cast(pl.Float64).to_numpy()
+        )
+        features = _features(test, rows, columns, usual, codes)
+        sold = test["quantity"].cast(pl.Float64).to_numpy()
+        predicted = _predict(trees, features)
+        table.append(
+            {
+                "features": label,
+                "r_squared": r_squared(sold, predicted),
+                "wape": wape(sold, predicted),
+                "own_price_elasticity": _mean_elasticity(trees, features),
+            }
+        )
+    return pl.DataFrame(table)
+
+
+def _features(
+    frame: pl.DataFrame, rows: SalesRows, columns: Sequence[str], usual: pl.DataFrame, codes: dict[str, int]
+) -> Floats:
+    """Log price, the item's usual units, its category's code, then the columns."""
+    category = (
+        pl.col(rows.group).cast(pl.String).replace_strict(codes, default=None, return_dtype=pl.Float64)
+        if rows.group
+        else pl.lit(0.0)
+    )
+    return (
+        frame.join(usual, on=rows.keys, how="left", maintain_order="left")
+        .select(
+            pl.col("price").log(), "_usual", category.alias("_category"), *(pl.col(c).cast(pl.Float64) for c in columns)
+        )
+        .to_numpy()
+    )
+
+
+def _plain_trees(features: Floats, units: Floats) -> HistGradientBoostingRegressor:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    trees = HistGradientBoostingRegressor(
+        loss="poisson",
+        max_iter=200,
+        monotonic_cst=[-1] + [0] * (features.shape[1] - 1),
+        early_stopping=False,
+        random_state=0,
+    )
+    with one_thread():
+        return trees.fit(features, units)
+
+
+def _predict(trees: HistGradientBoostingRegressor, features: Floats) -> Floats:
+    with one_thread():
+        return np.asarray(trees.predict(features), dtype=np.float64)
+
+
+def _mean_elasticity(trees: HistGradientBoostingRegressor, features: Floats) -> float:
+    """Slope of log predictions over +-10 % price, averaged over rows."""
+    centred = PRICE_STEPS - PRICE_STEPS.mean()
+    weights = centred / (centred @ centred)
+    slope = np.zeros(features.shape[0])
+    for step, weight in zip(PRICE_STEPS, weights, strict=True):
+        moved = features.copy()
+        moved[:, 0] += step
+        slope += weight * np.log(_predict(trees, moved))
+    return float(slope.mean())
