@@ -113,7 +113,7 @@ def _transaction(url: str, must_exist: bool = True) -> Iterator[Connection]:
 
 
 def create_economy(url: str) -> None:
-    """Create the empty tables of a token market, with their keys and checks.
+    """Create the empty tables of a token market, with their keys and checks; empty ones that are there stay.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def create_economy(url: str) -> None:
     Raises
     ------
     StorageError
-        If the database cannot be reached or holds one of the tables already.
+        If the database cannot be reached or one of the tables holds rows already.
 
     Examples
     --------
@@ -134,10 +134,13 @@ def create_economy(url: str) -> None:
     0
     """
     with _transaction(url, must_exist=False) as connection:
-        present = sorted(set(sa.inspect(connection).get_table_names()) & set(METADATA.tables))
-        if present:
+        there = set(sa.inspect(connection).get_table_names()) & set(METADATA.tables)
+        taken = [
+            name for name in sorted(there) if connection.execute(sa.select(METADATA.tables[name]).limit(1)).first()
+        ]
+        if taken:
             raise StorageError(
-                f"The database holds the tables {', '.join(present)} already: choose an empty one, or remove these."
+                f"The database holds rows in {', '.join(taken)} already: choose an empty one, or remove these tables."
             )
         METADATA.create_all(connection)
 

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bayes_pricing.data.economy import Progress, create_economy, in_currency, write_economy
-from bayes_pricing.errors import StorageError
+from bayes_pricing.errors import SpecError, StorageError
 from simulations.markets.course_ledger import build_transactions, draw_enrollments, draw_members, sum_daily
 from simulations.markets.course_population import draw_truth
 from simulations.markets.course_settings import CourseMarketSettings
@@ -30,7 +30,7 @@ class CourseMarket:
     ----------
     truth : CourseMarketTruth
     tables : mapping of str to pl.DataFrame
-        One frame per table of :mod:`bayes_pricing.data.economy`.
+        One frame per table of :mod:`bayes_pricing.data.economy_schema`.
 
     Examples
     --------
@@ -75,7 +75,7 @@ class CourseMarket:
         Raises
         ------
         StorageError
-            If the database cannot be reached or holds such tables already.
+            If the database cannot be reached or holds a market already.
         """
         create_economy(url)
         write_economy(url, self.tables, progress)
@@ -155,6 +155,11 @@ def simulate_courses(settings: CourseMarketSettings, seed: int, progress: Progre
     -------
     CourseMarket
 
+    Raises
+    ------
+    SpecError
+        If `seed` is negative.
+
     Examples
     --------
     >>> settings = CourseMarketSettings(courses=40, learners=1_000, expected_enrollments=2_000)
@@ -162,6 +167,8 @@ def simulate_courses(settings: CourseMarketSettings, seed: int, progress: Progre
     >>> market.sales().height
     2080
     """
+    if not seed >= 0:
+        raise SpecError(f"seed is {seed}; choose a whole number of at least 0.")
     report = progress or _no_progress
     streams = [np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(4)]
     report(0.0, "drawing courses and learners")

@@ -288,6 +288,11 @@ def test_settings_say_what_is_wrong(wrong: dict[str, Any], said: str) -> None:
         replace(CourseMarketSettings(), **wrong)
 
 
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(SpecError, match="seed is -1; choose a whole number of at least 0"):
+        simulate_courses(SMALL, seed=-1)
+
+
 def test_prices_of_unknown_items_are_refused(market: CourseMarket) -> None:
     today = current_prices(market.truth)
     with pytest.raises(SpecError, match="wrong or missing: \\['accounting-01'\\]"):
@@ -315,7 +320,7 @@ def test_postgres_holds_the_same_market(market: CourseMarket, empty_postgres: st
     metrics = read_economy_metrics(empty_postgres, days["day"][0], days["day"][-1])
     assert metrics.enrollments == market.tables["enrollments"].height
     assert metrics.tokens_paid_out == days["tokens_paid_out"].sum()
-    with pytest.raises(StorageError, match="holds the tables"):
+    with pytest.raises(StorageError, match="holds rows in course_prices"):
         market.write(empty_postgres)
 
 
