@@ -100,7 +100,8 @@ def score_forecast(
     >>> frame = pl.DataFrame({"item": ["tea"] * 3, "period": [1, 2, 3], "price": [2.0, 3.0, 2.0],
     ...                       "quantity": [6.0, 4.0, 6.0]})
     >>> train, test = next(rolling_origin(frame, 1, 1))
-    >>> scores = score_forecast(SalesRows(frame=train), test, lambda rows: 12 / rows["price"].to_numpy(), [[5.0], [7.0]])
+    >>> scores = score_forecast(
+    ...     SalesRows(frame=train), test, lambda rows: 12 / rows["price"].to_numpy(), [[5.0], [7.0]])
     >>> scores["wape"], scores["crps"], scores["directional_accuracy"]
     (0.0, 0.5, 1.0)
     """
@@ -133,7 +134,8 @@ def evaluate(
 ) -> pl.DataFrame:
     """Fit every estimator before every origin and score it on what came after.
 
-    The unit model is settled once, on all rows, so that no estimator changes it between origins.
+    Whether some row sold nothing is settled once, on all rows, so that no estimator changes its unit model between
+    origins.
 
     Parameters
     ----------

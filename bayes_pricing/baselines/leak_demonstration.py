@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 def score_with_leak(rows: SalesRows, leaking: Sequence[str], *, horizon: int) -> pl.DataFrame:
     """Score boosted trees on the last periods twice: with features that hold the answer, and honestly.
 
-    The trees are built as is usual where nobody guards: units from log price, the item's mean training units, its
-    category, the controls and, in the first row, the leaking columns, which a real decision day would not have.
+    The trees are built as is usual where nobody guards: units from log price (against the item's mean), the item's
+    mean training units, its category, the controls and, in the first row, the leaking columns, which a real decision
+    day would not have.
     The elasticity is what such trees say of +-10 % price with every other feature held: near zero with the leak,
     because the trees read the units off the leaking column and have no use for the price.
 
@@ -58,9 +59,12 @@ def score_with_leak(rows: SalesRows, leaking: Sequence[str], *, horizon: int) ->
     (True, True)
     """
     train, test = next(rolling_origin(rows.frame, 1, horizon))
-    usual = train.group_by(rows.keys).agg(pl.col("quantity").mean().alias("_usual"))
-    names = train["item" if rows.group is None else rows.group].cast(pl.String).unique().sort().to_list()
-    codes = {name: code for code, name in enumerate(names)} if rows.group else {}
+    usual = train.group_by(rows.keys).agg(
+        pl.col("quantity").mean().alias("_usual"), pl.col("price").log().mean().alias("_mean_log_price")
+    )
+    names = train[rows.group].cast(pl.String).unique().sort().to_list() if rows.group else []
+    codes = {name: code for code, name in enumerate(names)}
+    bought, sold = (frame["quantity"].cast(pl.Float64).to_numpy() for frame in (train, test))
     table = []
     for label, extra in (("with the leak", tuple(leaking)), ("honest", ())):
         columns = (*rows.features, *extra)
@@ -68,7 +72,6 @@ def score_with_leak(rows: SalesRows, leaking: Sequence[str], *, horizon: int) ->
             _features(train, rows, columns, usual, codes), train["quantity"].cast(pl.Float64).to_numpy()
         )
         features = _features(test, rows, columns, usual, codes)
-        sold = test["quantity"].cast(pl.Float64).to_numpy()
         predicted = _predict(trees, features)
         table.append(
             {
@@ -84,7 +87,7 @@ def score_with_leak(rows: SalesRows, leaking: Sequence[str], *, horizon: int) ->
 def _features(
     frame: pl.DataFrame, rows: SalesRows, columns: Sequence[str], usual: pl.DataFrame, codes: dict[str, int]
 ) -> Floats:
-    """Log price, the item's usual units, its category's code, then the columns."""
+    """Log price against the item's mean, the item's usual units, its category's code, then the columns."""
     category = (
         pl.col(rows.group).cast(pl.String).replace_strict(codes, default=None, return_dtype=pl.Float64)
         if rows.group
@@ -93,7 +96,10 @@ def _features(
     return (
         frame.join(usual, on=rows.keys, how="left", maintain_order="left")
         .select(
-            pl.col("price").log(), "_usual", category.alias("_category"), *(pl.col(c).cast(pl.Float64) for c in columns)
+            pl.col("price").log() - pl.col("_mean_log_price"),
+            "_usual",
+            category.alias("_category"),
+            *(pl.col(c).cast(pl.Float64) for c in columns),
         )
         .to_numpy()
     )
@@ -104,7 +110,7 @@ def _plain_trees(features: Floats, units: Floats) -> HistGradientBoostingRegress
 
     trees = HistGradientBoostingRegressor(
         loss="poisson",
-        max_iter=200,
+        max_iter=100,
         monotonic_cst=[-1] + [0] * (features.shape[1] - 1),
         early_stopping=False,
         random_state=0,

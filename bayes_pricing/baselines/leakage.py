@@ -10,39 +10,21 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from bayes_pricing.baselines.fixed_effects import Ints
 from bayes_pricing.baselines.protocol import Floats, SalesRows
 from bayes_pricing.errors import SpecError
 
 LeakKind = Literal["not_known", "outcome_name", "same_period", "running_total", "recent_sum", "whole_total"]
-OUTCOME_WORDS = frozenset(
-    [
-        "quantity",
-        "quantities",
-        "qty",
-        "unit",
-        "units",
-        "sold",
-        "sales",
-        "revenue",
-        "revenues",
-        "turnover",
-        "volume",
-        "enrollment",
-        "enrollments",
-        "enrolment",
-        "enrolments",
-        "booking",
-        "bookings",
-        "order",
-        "orders",
-        "purchases",
-        "transactions",
-        "velocity",
-        "total",
-        "totals",
-    ]
-)
-PAST_WORDS = frozenset(["lag", "lagged", "lag1", "lag2", "lag3", "lag4", "last", "previous", "prior", "past", "before"])
+# fmt: off
+OUTCOME_WORDS = frozenset((
+    "quantity", "quantities", "qty", "unit", "units", "sold", "sales", "revenue", "revenues", "turnover", "volume",
+    "enrollment", "enrollments", "enrolment", "enrolments", "booking", "bookings", "order", "orders", "purchases",
+    "transactions", "velocity", "total", "totals",
+))
+PAST_WORDS = frozenset((
+    "lag", "lagged", "lag1", "lag2", "lag3", "lag4", "last", "previous", "prior", "past", "before",
+))
+# fmt: on
 COMPOUNDS_THAT_ARE_KNOWN = ("sold_out", "unit_cost", "unit_size", "minimum_order")
 SAME = 0.999  # above it two columns are one; an honest driver of demand leaves the noise of sales unexplained
 WINDOW = 4  # rows of one item that a recent sum or velocity may span
@@ -196,7 +178,7 @@ def _named_after_outcome(feature: str) -> bool:
     return bool(words & OUTCOME_WORDS) and not words & PAST_WORDS
 
 
-def _leak_of(name: str, feature: Floats, units: Floats, forms: list[Floats], unit: np.ndarray) -> Leak | None:
+def _leak_of(name: str, feature: Floats, units: Floats, forms: list[Floats], unit: Ints) -> Leak | None:
     """Return the first way in which one feature holds the answer."""
     direct = max((_correlation_within(feature, form, unit) for form in forms), default=0.0)
     if (feature > 0).any():
@@ -229,36 +211,38 @@ def _correlation(x: Floats, y: Floats) -> float:
     return 0.0 if still or scale == 0 else abs(float(dx @ dy)) / scale
 
 
-def _correlation_within(x: Floats, y: Floats, unit: np.ndarray) -> float:
+def _correlation_within(x: Floats, y: Floats, unit: Ints) -> float:
     """Absolute correlation of deviations from the means of each unit's rows."""
     if x.size < LEAST_ROWS:
         return 0.0
     return _correlation(_deviations(x, unit), _deviations(y, unit))
 
 
-def _deviations(x: Floats, unit: np.ndarray) -> Floats:
-    rows = np.maximum(np.bincount(unit), 1)
+def _deviations(x: Floats, unit: Ints) -> Floats:
+    rows = np.maximum(np.bincount(unit), 1)  # codes left out of a subset have no rows
     deviations: Floats = x - (np.bincount(unit, weights=x) / rows)[unit]
     deviations[np.abs(deviations) <= 1e-12 * np.abs(x)] = 0.0
     return deviations
 
 
-def _recent_sum(feature: Floats, units: Floats, unit: np.ndarray) -> float:
+def _recent_sum(feature: Floats, units: Floats, unit: Ints) -> float:
     """Multiple correlation with the row's units and those before, or 0 if the row's own are not needed."""
     n = units.size
     if n <= WINDOW + LEAST_ROWS:
         return 0.0
     whole = unit[WINDOW:] == unit[:-WINDOW]
-    lags = np.stack([_deviations(units, unit)[WINDOW - lag : n - lag][whole] for lag in range(WINDOW + 1)], axis=1)
-    target = _deviations(feature, unit)[WINDOW:][whole]
-    if target.size < LEAST_ROWS + WINDOW:
+    own = unit[WINDOW:][whole]
+    if own.size < LEAST_ROWS + WINDOW:
         return 0.0
+    target = _deviations(feature[WINDOW:][whole], own)
+    shifts = (units[WINDOW - lag : n - lag][whole] for lag in range(WINDOW + 1))
+    lags = np.stack([_deviations(shift, own) for shift in shifts], axis=1)
     fits = [columns @ np.linalg.lstsq(columns, target, rcond=None)[0] for columns in (lags, lags[:, 1:])]
     with_own, without = (_correlation(fit, target) for fit in fits)
     return with_own if without <= SAME else 0.0
 
 
-def _whole_total(feature: Floats, units: Floats, unit: np.ndarray) -> float:
+def _whole_total(feature: Floats, units: Floats, unit: Ints) -> float:
     """Correlation between units of a feature that never moves within one, with their totals and means."""
     if np.abs(_deviations(feature, unit)).max() > 0:
         return 0.0

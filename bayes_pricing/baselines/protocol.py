@@ -32,6 +32,9 @@ class SalesRows:
         Nesting levels above the item, inner first; empty for none.
     controls, shared_controls : tuple of str
         Columns whose effect may differ by item, and columns with one effect for all.
+    zeros : bool, optional
+        Whether the sales these rows are part of have rows that sold nothing; looked up in the frame unless given, so
+        that a training window keeps the unit model of the whole.
 
     Raises
     ------
@@ -51,6 +54,7 @@ class SalesRows:
     levels: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
     shared_controls: tuple[str, ...] = ()
+    zeros: bool | None = None
 
     def __post_init__(self) -> None:
         needed = ["item", *self.levels, "price", "quantity", *self.features]
@@ -122,11 +126,19 @@ class SalesRows:
     @property
     def has_zeros(self) -> bool:
         """Whether some row sold nothing, so that log units do not exist."""
+        if self.zeros is not None:
+            return self.zeros
         return bool((self.frame["quantity"] == 0).any())
 
     def with_frame(self, frame: pl.DataFrame) -> SalesRows:
         """Give the same roles to other rows, for example one training window."""
-        return SalesRows(frame=frame, levels=self.levels, controls=self.controls, shared_controls=self.shared_controls)
+        return SalesRows(
+            frame=frame,
+            levels=self.levels,
+            controls=self.controls,
+            shared_controls=self.shared_controls,
+            zeros=self.has_zeros,
+        )
 
 
 def _is_number(dtype: pl.DataType) -> bool:
@@ -256,13 +268,12 @@ def resolve_unit_model(unit_model: UnitModel, rows: SalesRows) -> Literal["log",
     if unit_model == "auto":
         return "counts" if rows.has_zeros else "log"
     if unit_model == "log" and rows.has_zeros:
-        zeros = int((rows.frame["quantity"] == 0).sum())
         raise Refusal(
             [
                 Finding(
                     code="zeros_under_log_model",
                     severity="error",
-                    message=f"{zeros} of {rows.frame.height} rows sold nothing, and log units of zero do not exist",
+                    message="some rows sold nothing, and log units of zero do not exist",
                     remedy="use a count model (unit_model='counts' or 'auto')",
                 )
             ]
