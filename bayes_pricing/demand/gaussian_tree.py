@@ -76,7 +76,8 @@ def build_tree_data(gram: Gram, groups: Sequence[Sequence[str]], spec: DemandSpe
     Examples
     --------
     >>> gram = Gram(items=("a", "b", "c"), columns=("level", "log_price"), count=np.full(3, 2.0),
-    ...             xtx=np.tile(2.0 * np.eye(2), (3, 1, 1)), xty=np.zeros((3, 2)), yty=np.ones(3), centre=np.zeros((3, 2)))
+    ...             xtx=np.tile(2.0 * np.eye(2), (3, 1, 1)), xty=np.zeros((3, 2)), yty=np.ones(3),
+    ...             centre=np.zeros((3, 2)))
     >>> data = build_tree_data(gram, [["tea", "tea", "rice"]], DemandSpec())
     >>> data.units, data.membership[0].tolist()
     ((('rice', 'tea'),), [1, 1, 0])

@@ -218,7 +218,7 @@ def run_chain(
         if iteration < tune:
             _adapt_step(state, accept)
             _note_draw(state)
-            if iteration == first or iteration == second or iteration == third:
+            if iteration in (first, second, third):
                 if iteration - opened > 10:
                     _learn_metric(state, float(iteration + 1 - opened))
                 opened = iteration + 1

@@ -18,8 +18,6 @@ from bayes_pricing.demand.tree_kernels import (
     marginal,
 )
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def mix(x: np.uint64) -> np.uint64:
@@ -109,16 +107,29 @@ def draw_uppers(
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def draw_items(
-    seed: int, chosen: Integers, chol: Floats, log_noise: Floats, tree: Tree, states: Floats, work: Work, out: Floats
+    seed: int,
+    first: int,
+    chosen: Integers,
+    chol: Floats,
+    log_noise: Floats,
+    tree: Tree,
+    states: Floats,
+    work: Work,
+    out: Floats,
 ) -> None:
     """Draws of the chosen items' coefficients given the draws above them, into `out` (draws, chosen, k).
 
     Parameters
     ----------
+    first : int
+        Number of the first of these draws in the posterior: what a draw is does not depend on who asks for it.
     chol : array (draws, k, k)
         Cholesky factors of the items' covariance.
     log_noise : array (draws, chosen)
     states : array (draws, inner nodes and root, p)
+        Less the prior mean of the root.
+    work : Work
+        Any scratch of the tree's k and p.
     """
     items, p = tree.xty.shape
     k = tree.k
@@ -130,7 +141,44 @@ def draw_items(
             i = chosen[j]
             weight = math.exp(-2.0 * log_noise[d, j])
             eliminate(i, weight, xtx, xty, chol, d, 0, W, T, t, M, C, F, k, p)
-            fill_normals(seed, d, i, z, k)
+            fill_normals(seed, first + d, i, z, k)
             _draw_child(0, W, T, t, chol, d, above, parent[i] - items, z, k, p)
             for a in range(k):
                 out[d, j, a] = z[a]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def own_weights(
+    column: int,
+    own: Floats,
+    chol: Floats,
+    log_noise: Floats,
+    noise_column: Integers,
+    tree: Tree,
+    work: Work,
+    out: Floats,
+) -> None:
+    """Add up, over draws, each item's own information on a coefficient times its conditional posterior variance.
+
+    Parameters
+    ----------
+    own : array (items,)
+        What the item's rows say of the coefficient with its other coefficients free (Schur complement of X'X).
+    log_noise : array (draws, columns)
+    noise_column : array (items,)
+        Which of them is an item's.
+    """
+    items, p = tree.xty.shape
+    k = tree.k
+    M, C, F, W, T, t = work.M, work.C, work.F, work.W, work.T, work.t
+    for d in range(chol.shape[0]):
+        for i in range(items):
+            weight = math.exp(-2.0 * log_noise[d, noise_column[i]])
+            eliminate(i, weight, tree.xtx, tree.xty, chol, d, 0, W, T, t, M, C, F, k, p)
+            variance = 0.0
+            for a in range(k):
+                s = 0.0
+                for c in range(a + 1):
+                    s += W[0, a, c] * chol[d, column, c]
+                variance += s * s
+            out[i] += own[i] * weight * variance

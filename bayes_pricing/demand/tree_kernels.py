@@ -75,11 +75,9 @@ class Work(NamedTuple):
     line: Floats
 
 
-def new_work(tree: Tree) -> Work:
-    """Scratch arrays that fit `tree`."""
-    items, p = tree.xty.shape
-    levels, k, nodes = len(tree.level_start) - 1, tree.k, len(tree.parent) + 1
-    inner = nodes - items
+def new_scratch(k: int, p: int, levels: int = 1, items: int = 1, inner: int = 1) -> Work:
+    """Scratch arrays for so many nodes; the default is enough for drawing items one at a time."""
+    nodes = items + inner - 1
     return Work(
         sd=np.zeros((levels, k)),
         corr=np.zeros((levels, k, k)),
@@ -87,9 +85,9 @@ def new_work(tree: Tree) -> Work:
         log_noise=np.zeros(items),
         gram=np.zeros((inner, p, p)),
         info=np.zeros((inner, p)),
-        W=np.zeros((nodes - 1, k, k)),
-        T=np.zeros((nodes - 1, k, p)),
-        t=np.zeros((nodes - 1, k)),
+        W=np.zeros((nodes, k, k)),
+        T=np.zeros((nodes, k, p)),
+        t=np.zeros((nodes, k)),
         mean=np.zeros((inner, p)),
         cov=np.zeros((inner, p, p)),
         moment=np.zeros((levels, k, k)),
@@ -100,6 +98,12 @@ def new_work(tree: Tree) -> Work:
         square=np.zeros((5, p, p)),
         line=np.zeros((4, p)),
     )
+
+
+def new_work(tree: Tree) -> Work:
+    """Scratch arrays that fit `tree`."""
+    items, p = tree.xty.shape
+    return new_scratch(tree.k, p, len(tree.level_start) - 1, items, len(tree.parent) + 1 - items)
 
 
 @nb.njit(inline="always", error_model="numpy")

@@ -190,5 +190,3 @@ def _slice_spread(rng, tree, spread_scale, work, state):  # type: ignore[no-unty
         else:
             right = y
     return x
-
-

@@ -129,3 +129,46 @@ def pair_names(coefficients: tuple[str, ...]) -> tuple[str, ...]:
     ('log_price:level', 'disp:level', 'disp:log_price')
     """
     return tuple(f"{name}:{other}" for at, name in enumerate(coefficients) for other in coefficients[:at])
+
+
+def split_theta(theta: Floats, levels: int, k: int) -> tuple[Floats, Floats]:
+    """Log sds (..., levels, k) and partial correlations on the atanh scale (..., levels, k(k-1)/2)."""
+    by_level = theta[..., : theta_size(levels, k, 0)].reshape(*theta.shape[:-1], levels, -1)
+    return by_level[..., :k], by_level[..., k:]
+
+
+def correlation_factor(partials: Floats, k: int) -> Floats:
+    r"""Cholesky factors of correlation matrices from canonical partial correlations.
+
+    .. math:: R_{ij} = z_{ij} \prod_{l<j} \sqrt{1 - z_{il}^2}, \quad R_{ii} = \prod_{l<i} \sqrt{1 - z_{il}^2},
+              \quad z = \tanh(\text{partials})
+
+    Parameters
+    ----------
+    partials : array (..., k(k-1)/2)
+        Row by row below the diagonal, on the atanh scale.
+
+    Returns
+    -------
+    array (..., k, k)
+
+    References
+    ----------
+    Lewandowski, Kurowicka & Joe (2009), "Generating random correlation matrices", J. Multivariate Analysis 100(9).
+
+    Examples
+    --------
+    >>> factor = correlation_factor(np.arctanh([0.6]), 2)
+    >>> (factor @ factor.T).round(6).tolist()
+    [[1.0, 0.6], [0.6, 1.0]]
+    """
+    factor = np.zeros((*np.shape(partials)[:-1], k, k))
+    at = 0
+    for row in range(k):
+        rest: Floats = np.ones(np.shape(partials)[:-1])
+        for column in range(row):
+            factor[..., row, column] = np.tanh(partials[..., at]) * rest
+            rest = rest / np.cosh(partials[..., at])
+            at += 1
+        factor[..., row, row] = rest
+    return factor

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +105,8 @@ def sample_tree(
     )
 
 
-def _cores() -> int:
+def available_cores() -> int:
+    """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -157,7 +159,18 @@ def _sample_blocked(
         noise.spread[0] = np.log(0.5 * prior.noise_spread_scale) + rng.normal(scale=0.1)
         first, spread_scale = chain * (draws + tune), prior.noise_spread_scale
         run_chain(
-            rng, seed, first, tune, tree, prior.scales, spread_scale, work, state, noise, records[chain], counters[chain]
+            rng,
+            seed,
+            first,
+            tune,
+            tree,
+            prior.scales,
+            spread_scale,
+            work,
+            state,
+            noise,
+            records[chain],
+            counters[chain],
         )
 
     _run_threads(run, counters, chains * (draws + tune), progress)
@@ -179,7 +192,7 @@ def _run_threads(
     run: Callable[[int], None], counters: NDArray[np.int64], total: int, progress: Progress | None
 ) -> None:
     """Run one chain per thread (the kernels release the interpreter lock); an interrupt stops all of them."""
-    with ThreadPoolExecutor(max_workers=min(len(counters), _cores())) as pool:
+    with ThreadPoolExecutor(max_workers=min(len(counters), available_cores())) as pool:
         futures = [pool.submit(run, chain) for chain in range(len(counters))]
         try:
             while wait(futures, timeout=0.1).not_done:
@@ -196,7 +209,7 @@ def _run_threads(
 def _sample_nutpie(
     data: TreeData, prior: TreePrior, tree: Tree, plan: tuple[int, int, int, int], progress: Progress | None
 ) -> TreeDraws:
-    draws, tune, chains, seed = plan
+    draws, _tune, chains, seed = plan
     groups, levels = len(data.noise_groups), len(data.level_names)
     size = theta_size(levels, tree.k, groups)
     trace = _run_nutpie(tree, prior, size, groups, plan, progress)
@@ -221,10 +234,10 @@ def _sample_nutpie(
 
 def _run_nutpie(
     tree: Tree, prior: TreePrior, size: int, groups: int, plan: tuple[int, int, int, int], progress: Progress | None
-):  # type: ignore[no-untyped-def]
+) -> Any:
     """NUTS on the unconstrained hyper-parameters; nutpie takes seconds to import, so only here."""
-    import nutpie
-    from nutpie.compiled_pyfunc import from_pyfunc
+    import nutpie  # type: ignore[import-untyped]
+    from nutpie.compiled_pyfunc import from_pyfunc  # type: ignore[import-untyped]
 
     draws, tune, chains, seed = plan
     scales = prior.scales
@@ -255,7 +268,7 @@ def _run_nutpie(
         make_initial_point_fn=start,
     )
 
-    def report(progresses: list[object]) -> None:
+    def report(progresses: list[Any]) -> None:
         if progress is not None:
             progress(sum(int(chain.finished_draws) for chain in progresses), chains * (draws + tune))
 
@@ -264,7 +277,7 @@ def _run_nutpie(
         draws=draws,
         tune=tune,
         chains=chains,
-        cores=min(chains, _cores()),
+        cores=min(chains, available_cores()),
         seed=seed,
         progress_bar=False,
         progress_callback=report if progress is not None else None,

@@ -1,0 +1,379 @@
+"""The demand posterior of the Gaussian tree: hyper-draws, what is above the items, Gram statistics; items on demand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayes_pricing.data.gram import Floats, Gram
+from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data, kernel_tree
+from bayes_pricing.demand.spec import DemandSpec
+from bayes_pricing.demand.tree_draws import draw_items, own_weights
+from bayes_pricing.demand.tree_kernels import Tree, new_scratch
+from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior, correlation_factor, pair_names, split_theta
+from bayes_pricing.demand.tree_sampling import Progress, TreeDraws, available_cores, sample_tree
+from bayes_pricing.errors import SpecError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+WEIGHT_DRAWS = 500
+THREADED_FROM = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TreePosterior:
+    """Joint posterior of a log-normal demand model, held as little as possible; a `DemandPosterior`.
+
+    Every hyper-draw keeps one joint draw of the population, the groups and the shared coefficients. An item's
+    coefficients are drawn given those, from its own Gram statistics, when somebody asks: seeded by posterior, draw and
+    item, so they are the same in every process and do not depend on which other items are asked for.
+
+    Attributes
+    ----------
+    data : TreeData
+    prior : TreePrior
+    draws : TreeDraws
+    items : DataFrame
+        One row per item, sorted by ``item``.
+    seed : int
+    id : str
+        Content address: digest of specification, data, prior, seed and draws.
+    kernel : Tree
+        The data as the compiled kernels read them.
+    item_factor : array (chain * draw, k, k)
+        Cholesky factors of the items' covariance around their parent.
+    """
+
+    data: TreeData
+    prior: TreePrior
+    draws: TreeDraws
+    items: pl.DataFrame
+    seed: int
+    id: str
+    kernel: Tree
+    item_factor: Floats
+
+    @property
+    def spec(self) -> DemandSpec:
+        """What was assumed."""
+        return self.data.spec
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Chains and draws per chain."""
+        return self.draws.theta.shape[0], self.draws.theta.shape[1]
+
+    def coefficients(self, level: str, units: Sequence[str] | None = None) -> xr.DataArray:
+        """Draws, dims (chain, draw, <level>, coefficient); see :class:`bayes_pricing.demand.posterior.DemandPosterior`.
+
+        Raises
+        ------
+        SpecError
+            For a level or unit the model does not have.
+        """
+        if level == "item":
+            chosen = self._positions(level, self.data.gram.items, units)
+            names: Sequence[str] = [self.data.gram.items[at] for at in chosen]
+            values = self._draw_items(chosen)
+        elif level == "population":
+            values = self.draws.states[:, :, -1, : self.kernel.k]
+            return self._labelled(values, ("coefficient",), coefficient=self.data.coefficients)
+        elif level in self.data.sole_units:
+            known = (self.data.sole_units[level],)
+            names = [known[at] for at in self._positions(level, known, units)]
+            values = np.repeat(self.draws.states[:, :, -1:, : self.kernel.k], len(names), axis=2)
+        elif level in self.data.levels:
+            at_level = self.data.levels.index(level)
+            chosen = self._positions(level, self.data.units[at_level], units)
+            names = [self.data.units[at_level][at] for at in chosen]
+            first = int(self.kernel.level_start[at_level + 1]) - len(self.data.gram.items)
+            values = self.draws.states[:, :, first + chosen, : self.kernel.k]
+        else:
+            raise SpecError(f"The model has no level {level!r}; choose one of {self.spec.all_levels}.")
+        return self._labelled(values, (level, "coefficient"), **{level: names, "coefficient": self.data.coefficients})
+
+    def shared(self) -> xr.DataArray:
+        """Draws of the effects common to all items, dims (chain, draw, control)."""
+        values = self.draws.states[:, :, -1, self.kernel.k :]
+        return self._labelled(values, ("control",), control=self.spec.shared_controls)
+
+    def variation(self, level: str) -> xr.DataArray:
+        """Draws of the between-unit sd of a level's units around their parent, dims (chain, draw, coefficient).
+
+        Zero for a level with a single unit: it has no units to differ.
+        """
+        names = self.data.level_names
+        if level in self.data.sole_units:
+            values = np.zeros((*self.shape, self.kernel.k))
+        elif level in names:
+            values = np.exp(split_theta(self.draws.theta, len(names), self.kernel.k)[0][:, :, names.index(level)])
+        else:
+            raise SpecError(f"No units of {level!r} vary around a parent; choose one of {names}.")
+        return self._labelled(values, ("coefficient",), coefficient=self.data.coefficients)
+
+    def log_smearing(self, units: Sequence[str] | None = None) -> xr.DataArray:
+        """Draws of log E[exp(residual)] = noise variance / 2, dims (chain, draw, item)."""
+        chosen = self._positions("item", self.data.gram.items, units)
+        values = 0.5 * np.exp(2.0 * self._log_noise(chosen)).reshape(*self.shape, len(chosen))
+        return self._labelled(values, ("item",), item=[self.data.gram.items[at] for at in chosen])
+
+    def own_data_weight(self) -> xr.DataArray:
+        r"""Share of each item's elasticity that its own rows decide, dims (item,), in [0, 1].
+
+        .. math:: w_i = \operatorname{mean}_d \; S_i \, \sigma_{id}^{-2} \, [(X_i'X_i / \sigma_{id}^2
+                  + \Sigma_d^{-1})^{-1}]_{\varepsilon\varepsilon}
+
+        with :math:`S_i` the Schur complement of the elasticity in :math:`X_i'X_i`: the posterior precision that the
+        item's own price variation, free of its level and controls, accounts for. Zero when no such variation is left.
+        The mean is over at most 500 evenly spaced hyper-draws.
+        """
+        every = max(len(self.item_factor) // WEIGHT_DRAWS, 1)
+        log_noise, column = self._flat(self.draws.log_noise), self.data.noise_group
+        if self.draws.item_log_noise is not None:
+            log_noise, column = self._flat(self.draws.item_log_noise), np.arange(len(self.data.gram.items))
+        picked = np.ascontiguousarray(log_noise[::every], dtype=np.float64)
+        weights = np.zeros(len(self.data.gram.items))
+        scratch = new_scratch(self.kernel.k, self.kernel.xty.shape[1])
+        factors = np.ascontiguousarray(self.item_factor[::every])
+        own = price_information(self.kernel.xtx[:, : self.kernel.k, : self.kernel.k])
+        own_weights(1, own, factors, picked, column, self.kernel, scratch, weights)
+        values = np.clip(weights / len(factors), 0.0, 1.0)
+        return xr.DataArray(values, dims=("item",), coords={"item": list(self.data.gram.items)})
+
+    def hyper(self) -> xr.Dataset:
+        """Every sampled hyper-parameter, dims (chain, draw, ...).
+
+        ``sd_<level>`` and ``correlation_<level>`` of units around their parent, ``noise_sd`` by noise group; with noise
+        by item also ``noise_spread`` (the sd of log noise sds) and ``item_noise_sd``.
+        """
+        k, names = self.kernel.k, self.data.level_names
+        log_sd, partials = split_theta(self.draws.theta, len(names), k)
+        lower = np.tril_indices(k, -1)
+        found: dict[str, xr.DataArray] = {}
+        for at, level in enumerate(names):
+            factor = correlation_factor(partials[:, :, at], k)
+            pairs = (factor @ np.swapaxes(factor, -1, -2))[..., lower[0], lower[1]]
+            found[f"sd_{level}"] = self._labelled(
+                np.exp(log_sd[:, :, at]), ("coefficient",), coefficient=self.data.coefficients
+            )
+            found[f"correlation_{level}"] = self._labelled(pairs, ("pair",), pair=pair_names(self.data.coefficients))
+        noise = np.exp(self.draws.log_noise)
+        found["noise_sd"] = self._labelled(noise, ("noise_group",), noise_group=self.data.noise_groups)
+        if self.draws.log_spread is not None and self.draws.item_log_noise is not None:
+            found["noise_spread"] = self._labelled(np.exp(self.draws.log_spread), ())
+            by_item = np.exp(self.draws.item_log_noise.astype(np.float64))
+            found["item_noise_sd"] = self._labelled(by_item, ("item",), item=self.data.gram.items)
+        return xr.Dataset(found)
+
+    def new_unit(self, level: str, parent: str | None, *, seed: int) -> xr.DataArray:
+        """Draws for a unit never seen, dims (chain, draw, coefficient): it varies around its parent as its siblings do.
+
+        Parameters
+        ----------
+        level : str
+            ``item`` or a nesting level.
+        parent : str or None
+            Name of its unit one level up; None where that is the population.
+        seed : int
+            Two new units with different seeds are independent given their parent.
+        """
+        names = self.data.level_names
+        if level not in names:
+            raise SpecError(f"No units of {level!r} vary around a parent; choose one of {names}.")
+        at, k = names.index(level), self.kernel.k
+        above = self.coefficients("population")
+        if at < len(self.data.levels):
+            if parent is None:
+                raise SpecError(f"A new {level} needs the {self.data.levels[at]} it belongs to; name its parent.")
+            above = self.coefficients(self.data.levels[at], [parent]).isel({self.data.levels[at]: 0}, drop=True)
+        log_sd, partials = split_theta(self.draws.theta, len(names), k)
+        factor = np.exp(log_sd[:, :, at])[..., None] * correlation_factor(partials[:, :, at], k)
+        z = np.random.default_rng([self.seed, seed]).standard_normal((*self.shape, k))
+        return above + (factor @ z[..., None])[..., 0]
+
+    def to_arrays(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Numbers, and what JSON can hold of the rest; with `items` all that :func:`from_arrays` needs."""
+        arrays: dict[str, Array] = {}
+        for prefix, value in (("gram", self.data.gram), ("prior", self.prior), ("draws", self.draws)):
+            for field in fields(value):
+                part = getattr(value, field.name)
+                if isinstance(part, np.ndarray):
+                    arrays[f"{prefix}_{field.name}"] = part
+        about = {
+            "id": self.id,
+            "seed": self.seed,
+            "spec": msgspec.to_builtins(self.spec),
+            "prior": {name: getattr(self.prior, name) for name in PRIOR_NUMBERS},
+            "divergences": self.draws.divergences,
+            "seconds": self.draws.seconds,
+        }
+        return arrays, about
+
+    def _positions(self, level: str, known: Sequence[str], units: Sequence[str] | None) -> NDArray[np.int64]:
+        if units is None:
+            return np.arange(len(known), dtype=np.int64)
+        position = {name: at for at, name in enumerate(known)}
+        missing = [name for name in units if name not in position]
+        if missing:
+            raise SpecError(f"The model has no {level} {missing[:3]}; it knows {len(known)}, e.g. {list(known[:3])}.")
+        return np.array([position[name] for name in units], dtype=np.int64)
+
+    def _flat(self, values: Array) -> Array:
+        return values.reshape(-1, *values.shape[2:])
+
+    def _log_noise(self, chosen: NDArray[np.int64]) -> Floats:
+        """Log noise sd (chain * draw, chosen)."""
+        if self.draws.item_log_noise is not None:
+            return self._flat(self.draws.item_log_noise)[:, chosen].astype(np.float64)
+        return np.ascontiguousarray(self._flat(self.draws.log_noise)[:, self.data.noise_group[chosen]])
+
+    def _draw_items(self, chosen: NDArray[np.int64]) -> Floats:
+        k, p = self.kernel.k, self.kernel.xty.shape[1]
+        states = self._flat(self.draws.states) - self.prior.root_mean
+        log_noise = self._log_noise(chosen)
+        out = np.empty((len(states), len(chosen), k))
+
+        def run(part: slice) -> None:
+            scratch = new_scratch(k, p)
+            first, factor = part.start, self.item_factor[part]
+            draw_items(self.seed, first, chosen, factor, log_noise[part], self.kernel, states[part], scratch, out[part])
+
+        parts = available_cores() if out.size >= THREADED_FROM * k else 1
+        edges = np.linspace(0, len(states), parts + 1).astype(int)
+        slices = [slice(int(a), int(b)) for a, b in pairwise(edges)]
+        if parts == 1:
+            run(slices[0])
+        else:
+            with ThreadPoolExecutor(max_workers=parts) as pool:
+                list(pool.map(run, slices))
+        out += self.prior.root_mean[:k]
+        return out.reshape(*self.shape, len(chosen), k)
+
+    def _labelled(self, values: Array, dims: tuple[str, ...], **coords: Sequence[str]) -> xr.DataArray:
+        return xr.DataArray(values, dims=("chain", "draw", *dims), coords={name: list(v) for name, v in coords.items()})
+
+
+PRIOR_NUMBERS = ("noise_scale", "noise_spread_scale", "concentration")
+
+
+def price_information(xtx: Floats) -> Floats:
+    """What each item's rows say of its elasticity with its other coefficients free: Schur complements, (items,).
+
+    Exactly zero where nothing but rounding is left.
+    """
+    other = [column for column in range(xtx.shape[1]) if column != 1]
+    cross = xtx[:, 1, other]
+    solution = np.linalg.pinv(xtx[:, other][:, :, other], rcond=1e-10, hermitian=True) @ cross[:, :, None]
+    left = xtx[:, 1, 1] - (cross[:, None, :] @ solution)[:, 0, 0]
+    return np.where(left > 1e-9 * xtx[:, 1, 1], left, 0.0)
+
+
+def build_tree_posterior(
+    data: TreeData, prior: TreePrior, draws: TreeDraws, items: pl.DataFrame, *, seed: int
+) -> TreePosterior:
+    """Put draws, data and item table together; the id is the digest of all of it."""
+    digest = hashlib.blake2b(digest_size=32)
+    digest.update(msgspec.json.encode(data.spec) + str(seed).encode() + repr(data.gram.items).encode())
+    for part in (data.gram, prior, draws):
+        for field in fields(part):
+            value = getattr(part, field.name)
+            if isinstance(value, np.ndarray):
+                digest.update(np.ascontiguousarray(value).data)
+    log_sd, partials = split_theta(draws.theta, len(data.level_names), len(data.coefficients))
+    factor = np.exp(log_sd[:, :, 0])[..., None] * correlation_factor(partials[:, :, 0], len(data.coefficients))
+    return TreePosterior(
+        data=data,
+        prior=prior,
+        draws=draws,
+        items=items,
+        seed=seed,
+        id=digest.hexdigest(),
+        kernel=kernel_tree(data, data.gram, prior.root_mean),
+        item_factor=np.ascontiguousarray(factor.reshape(-1, *factor.shape[2:])),
+    )
+
+
+def fit_tree(
+    gram: Gram,
+    items: pl.DataFrame,
+    spec: DemandSpec,
+    *,
+    draws: int,
+    tune: int,
+    chains: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> TreePosterior:
+    """Fit a log-normal demand model from Gram statistics.
+
+    Parameters
+    ----------
+    gram : Gram
+    items : DataFrame
+        One row per item of `gram`, in the same order, with a column for every level of the spec.
+    spec : DemandSpec
+    draws, tune, chains : int
+        Kept draws and warm-up iterations of each chain (1,000, 500 and 4 are usual).
+    seed : int
+    progress : callable, optional
+        Called now and then with (iterations done, iterations in all).
+
+    Raises
+    ------
+    SpecError
+        If items, columns or levels do not fit each other.
+    """
+    data = build_tree_data(gram, _groups(gram, items, spec), spec)
+    prior = build_tree_prior(data, spec.priors)
+    result = sample_tree(data, prior, draws=draws, tune=tune, chains=chains, seed=seed, progress=progress)
+    return build_tree_posterior(data, prior, result, items, seed=seed)
+
+
+def from_arrays(arrays: Mapping[str, Array], about: Mapping[str, Any], items: pl.DataFrame) -> TreePosterior:
+    """The posterior that :meth:`TreePosterior.to_arrays` took apart, with the same id and the same item draws."""
+    spec = msgspec.convert(about["spec"], DemandSpec)
+    gram = Gram(
+        items=tuple(items["item"].to_list()),
+        columns=(*spec.coefficients, *spec.shared_controls),
+        **{name: np.asarray(arrays[f"gram_{name}"]) for name in ("count", "xtx", "xty", "yty", "centre")},
+    )
+    data = build_tree_data(gram, _groups(gram, items, spec), spec)
+    prior = TreePrior(
+        root_mean=np.asarray(arrays["prior_root_mean"]),
+        root_sd=np.asarray(arrays["prior_root_sd"]),
+        between_sd=np.asarray(arrays["prior_between_sd"]),
+        noise_scale=float(about["prior"]["noise_scale"]),
+        noise_spread_scale=float(about["prior"]["noise_spread_scale"]),
+        concentration=float(about["prior"]["concentration"]),
+    )
+    draws = TreeDraws(
+        theta=np.asarray(arrays["draws_theta"]),
+        log_noise=np.asarray(arrays["draws_log_noise"]),
+        log_spread=arrays.get("draws_log_spread"),
+        item_log_noise=arrays.get("draws_item_log_noise"),
+        states=np.asarray(arrays["draws_states"]),
+        divergences=int(about["divergences"]),
+        energy=np.asarray(arrays["draws_energy"]),
+        steps=np.asarray(arrays["draws_steps"]),
+        seconds=float(about["seconds"]),
+    )
+    posterior = build_tree_posterior(data, prior, draws, items, seed=int(about["seed"]))
+    return replace(posterior, id=str(about["id"]))
+
+
+def _groups(gram: Gram, items: pl.DataFrame, spec: DemandSpec) -> list[list[str]]:
+    if tuple(items["item"].to_list()) != gram.items:
+        raise SpecError("The item table and the Gram statistics name different items; sort both by item.")
+    missing = [level for level in spec.levels if level not in items.columns]
+    if missing:
+        raise SpecError(f"The item table has no column {missing}; it must hold every level of the specification.")
+    return [[str(name) for name in items[level].to_list()] for level in spec.levels]
