@@ -45,7 +45,8 @@ class CourseMarketTruth:
     attraction : array (S, J)
         a: utility at today's prices, no unit.
     sensitivity : array (S, J)
-        b: fall of utility per unit of log price.
+        b: fall of utility per unit of log price; below zero for a segment here and there of the few courses whose
+        elasticity happens to be near zero, since elasticities are drawn from the normal without cutting it.
     current_price : array (J,)
         Today's price in currency.
     unit_cost : array (J,)

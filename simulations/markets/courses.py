@@ -99,10 +99,11 @@ def _build_courses(truth: CourseMarketTruth, teaching: pl.DataFrame) -> pl.DataF
 def _build_prices(settings: CourseMarketSettings, schedule: Integers) -> pl.DataFrame:
     """Rows of the table ``course_prices`` from the schedule in tokens, dims (item, period)."""
     courses, weeks = schedule.shape
+    starts = pl.Series("week_start", _week_starts(settings))
     return pl.DataFrame(
         {
             "course_id": np.repeat(np.arange(1, courses + 1), weeks),
-            "week_start": pl.concat([pl.Series(_week_starts(settings))] * courses, rechunk=True),
+            "week_start": starts.gather(np.tile(np.arange(weeks), courses)),
             "price_tokens": schedule.ravel(),
             "price_cents": schedule.ravel() * settings.cents_per_token,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -229,6 +230,16 @@ def test_written_market_reads_back_the_same(market: CourseMarket, tmp_path: Path
     assert expected_units(truth, today).identical(expected_units(market.truth, current_prices(market.truth)))
     with pytest.raises(StorageError, match=r"holds market\.db, truth\.json, sales\.parquet already"):
         write_market(market, tmp_path / "market")
+
+
+@pytest.mark.slow
+def test_default_size_is_made_and_written_in_under_twenty_seconds(tmp_path: Path) -> None:
+    start = time.monotonic()
+    market = simulate_courses(CourseMarketSettings(), seed=4)
+    files = write_market(market, tmp_path / "market")
+    # About 5 s on two idle cores; the limit is the product's.
+    assert time.monotonic() - start < 20
+    assert read_course_sales(files.database).collect().equals(market.sales())
 
 
 def test_same_seed_same_bytes_other_seed_other_rows(market: CourseMarket, tmp_path: Path) -> None:
