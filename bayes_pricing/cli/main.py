@@ -8,16 +8,15 @@ from importlib.metadata import entry_points
 
 import cyclopts
 
+from bayes_pricing.cli.check import check
+from bayes_pricing.cli.explain import explain
+from bayes_pricing.cli.fit import fit
 from bayes_pricing.cli.output import DONE, FAILED, REFUSED, WRONG_USE, Answer, emit_json, say
+from bayes_pricing.cli.recommend import recommend
+from bayes_pricing.cli.report import report
 from bayes_pricing.errors import PanelError, PricingError, Refusal, SpecError
 
-COMMANDS = {
-    "check": "bayes_pricing.cli.check:check",
-    "fit": "bayes_pricing.cli.fit:fit",
-    "recommend": "bayes_pricing.cli.recommend:recommend",
-    "explain": "bayes_pricing.cli.explain:explain",
-    "report": "bayes_pricing.cli.report:report",
-}
+COMMANDS = (check, fit, recommend, explain, report)
 GROUP = "bayes_pricing.commands"
 
 
@@ -29,10 +28,10 @@ def build_app() -> cyclopts.App:
         help_format="plaintext",
         default_parameter=cyclopts.Parameter(negative=()),
     )
-    for name, target in COMMANDS.items():
-        app.command(target, name=name)
+    for command in COMMANDS:
+        app.command(command)
     for entry in entry_points(group=GROUP):
-        app.command(entry.value, name=entry.name)
+        app.command(entry.load(), name=entry.name)
     return app
 
 

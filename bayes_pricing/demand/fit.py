@@ -1,0 +1,232 @@
+"""One way to fit: a checked panel and a request in, a posterior with its diagnostics out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from bayes_pricing.data.gram import Gram, gather_gram
+from bayes_pricing.data.lag import lag_products
+from bayes_pricing.data.panel import PanelSummary, SalesPanel
+from bayes_pricing.data.sample import sample_rows
+from bayes_pricing.demand.choice_of_model import ModelChoice
+from bayes_pricing.demand.design import Design, ModelRequest, build_design
+from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics, check_sampling
+from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.demand.predictive import PredictiveCheck, check_predictions
+from bayes_pricing.errors import Finding, SpecError
+
+ProgressCallback = Callable[[float, str], None]
+FEWEST_DRAWS = 100
+FEWEST_CHAINS = 2
+TREE_TUNE = 500
+SAMPLED_ROWS = 2000
+AUTOCORRELATION_LIMIT = 0.2
+
+
+def _silent(fraction: float, label: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerSettings:
+    """How long to sample; the default is four chains of 1,000 draws.
+
+    Attributes
+    ----------
+    draws, chains : int
+        At least 100 draws and two chains, without which convergence cannot be judged.
+    tune : int or None
+        Warm-up iterations; None takes what suits the model.
+
+    Examples
+    --------
+    >>> SamplerSettings().chains
+    4
+    """
+
+    draws: int = 1000
+    tune: int | None = None
+    chains: int = 4
+
+    def __post_init__(self) -> None:
+        if self.draws < FEWEST_DRAWS:
+            raise SpecError(f"--draws is {self.draws}; at least {FEWEST_DRAWS} are needed to judge convergence.")
+        if self.chains < FEWEST_CHAINS:
+            raise SpecError(f"--chains is {self.chains}; at least {FEWEST_CHAINS} are needed to judge convergence.")
+        if self.tune is not None and self.tune < FEWEST_DRAWS:
+            raise SpecError(f"--tune is {self.tune}; the sampler needs at least {FEWEST_DRAWS} warm-up iterations.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DemandFit:
+    """A fitted demand model and all that is known of how it came about.
+
+    Attributes
+    ----------
+    posterior : DemandPosterior
+    diagnostics : Diagnostics
+        Verdict of the gate; where it did not pass the posterior is for inspection only.
+    predictions : PredictiveCheck
+        How a seeded sample of rows falls into its predictive distributions.
+    choice : ModelChoice
+        The likelihood and why.
+    findings : tuple of Finding
+    seconds : mapping of str to float
+        Wall-clock seconds by stage.
+    summary : PanelSummary
+        Of the sales that were fitted.
+    sampler : SamplerSettings
+    seed : int
+    """
+
+    posterior: DemandPosterior
+    diagnostics: Diagnostics
+    predictions: PredictiveCheck
+    choice: ModelChoice
+    findings: tuple[Finding, ...]
+    seconds: Mapping[str, float]
+    summary: PanelSummary
+    sampler: SamplerSettings
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stopwatch:
+    """Wall-clock seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of the block to stage `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+
+
+def fit_demand(
+    panel: SalesPanel,
+    request: ModelRequest,
+    sampler: SamplerSettings,
+    *,
+    seed: int,
+    progress: ProgressCallback = _silent,
+) -> DemandFit:
+    """Fit demand to a panel: choose the model, sample it, judge the sampler, check predictions.
+
+    Parameters
+    ----------
+    panel : SalesPanel
+    request : ModelRequest
+    sampler : SamplerSettings
+    seed : int
+        Same seed, same posterior.
+    progress : callable, optional
+        Called with (fraction done, what is being done).
+
+    Returns
+    -------
+    DemandFit
+        Look at ``diagnostics.passed`` before any number.
+
+    Raises
+    ------
+    Refusal
+        If no elasticity is identified, or the likelihood asked for cannot hold.
+    """
+    watch = Stopwatch()
+    with watch.stage("design"):
+        progress(0.02, "choosing the model")
+        design = build_design(panel, request)
+    fit_one = _fit_tree if design.spec.likelihood == "lognormal" else _fit_counts
+    posterior, statistics, extra = fit_one(design, sampler, seed, watch, progress)
+    with watch.stage("diagnostics"):
+        progress(0.9, "judging convergence")
+        diagnostics = check_sampling(posterior, statistics)
+    with watch.stage("predictions"):
+        progress(0.95, "checking predictions on sampled rows")
+        predictions = check_predictions(posterior, sample_rows(design.frame, SAMPLED_ROWS, seed), seed=seed)
+    progress(1.0, "fitted")
+    return DemandFit(
+        posterior=posterior,
+        diagnostics=diagnostics,
+        predictions=predictions,
+        choice=design.choice,
+        findings=(*design.findings, *extra, *predictions.findings),
+        seconds=watch.seconds,
+        summary=panel.summary,
+        sampler=sampler,
+        seed=seed,
+    )
+
+
+def _fit_tree(
+    design: Design, sampler: SamplerSettings, seed: int, watch: Stopwatch, progress: ProgressCallback
+) -> tuple[DemandPosterior, SamplerStatistics, tuple[Finding, ...]]:
+    """Log-normal demand from Gram statistics."""
+    from bayes_pricing.demand.tree_posterior import fit_tree
+
+    spec = design.spec
+    columns = ["log_price", *spec.controls, *spec.shared_controls]
+    with watch.stage("scan"):
+        progress(0.05, "summing up the rows of each item")
+        rows = _log_rows(design)
+        gram = gather_gram(rows, "item", "log_units", columns)
+    with watch.stage("sample"):
+        posterior = fit_tree(
+            gram,
+            design.items,
+            spec,
+            draws=sampler.draws,
+            tune=sampler.tune or TREE_TUNE,
+            chains=sampler.chains,
+            seed=seed,
+            progress=lambda done, total: progress(0.1 + 0.75 * done / max(total, 1), "sampling the posterior"),
+        )
+    with watch.stage("autocorrelation"):
+        findings = _autocorrelation(rows, gram, posterior, columns)
+    statistics = SamplerStatistics(divergences=posterior.draws.divergences, energy=posterior.draws.energy)
+    return posterior, statistics, findings
+
+
+def _log_rows(design: Design) -> pl.LazyFrame:
+    """The design's rows with log price and log units per unit of exposure."""
+    names = design.frame.collect_schema().names()
+    exposure = pl.col("exposure").log() if "exposure" in names else pl.lit(0.0)
+    log_units = pl.col("quantity").log() - exposure
+    return design.frame.with_columns(pl.col("price").log().alias("log_price"), log_units.alias("log_units"))
+
+
+def _autocorrelation(
+    rows: pl.LazyFrame, gram: Gram, posterior: DemandPosterior, columns: list[str]
+) -> tuple[Finding, ...]:
+    """Warn where an item's residuals follow their own past: intervals are then too narrow."""
+    if "period" not in rows.collect_schema().names():
+        return ()
+    own = posterior.coefficients("item").mean(("chain", "draw")).to_numpy()
+    shared = posterior.shared().mean(("chain", "draw")).to_numpy()
+    coefficients = np.hstack([own, np.broadcast_to(shared, (own.shape[0], shared.shape[0]))])
+    lagged = lag_products(rows, "item", "period", "log_units", columns, centre=gram)
+    found = lagged.autocorrelation(gram, coefficients)
+    known = np.isfinite(found)
+    if not known.any():
+        return ()
+    mean = float(np.average(found[known], weights=lagged.pairs[known]))
+    if abs(mean) <= AUTOCORRELATION_LIMIT:
+        return ()
+    return (
+        Finding(
+            code="autocorrelated_residuals",
+            severity="warning",
+            message=f"residuals follow their own past (first-order autocorrelation {mean:.2f} on average)",
+            remedy="add what moves sales over time (season, trend, promotion) as a control; intervals may be too narrow",
+        ),
+    )
