@@ -6,23 +6,35 @@ from datetime import date
 
 import numpy as np
 import polars as pl
+import xarray as xr
 from numpy.typing import NDArray
 
+from bayes_pricing.data.assessment import Assessment, Score
 from bayes_pricing.data.panel import PanelSummary
 from bayes_pricing.demand.diagnostics import Check, Diagnostics
+from bayes_pricing.demand.identification import Identification
 from bayes_pricing.errors import Finding
+from bayes_pricing.pricing.constraints import MaxChange, MaxShortfall, Support
+from bayes_pricing.pricing.decision import (
+    Action,
+    Estimate,
+    ItemDecision,
+    PortfolioDecision,
+    PriceDecision,
+    ShadowPrice,
+    estimate,
+)
+from bayes_pricing.pricing.profit import Economics
 from bayes_pricing.reporting.content import (
     BaselinePart,
     DecisionPart,
     DemandPart,
-    Estimate,
+    Fact,
     ItemStory,
     PriceTestPart,
     Provenance,
     Report,
     SalesPart,
-    Score,
-    Total,
     TrustPart,
 )
 
@@ -42,7 +54,6 @@ def example_report(*, items: int = 240, seed: int = 7, passed: bool = True) -> R
     return Report(
         title="Course prices, autumn",
         question="Which prices earn the most profit over the next eight weeks, if no price moves by more than 15 %?",
-        currency="tokens",
         period="week",
         sales=_sales(items),
         demand=DemandPart(
@@ -73,22 +84,32 @@ def example_report(*, items: int = 240, seed: int = 7, passed: bool = True) -> R
 
 
 def _sales(items: int) -> SalesPart:
-    thin = [
+    still = [f"course-{number:04d}" for number in (12, 31, 77, 102)]
+    thin = tuple(
         Finding(
             code="price_never_moved",
             severity="warning",
-            item=f"course-{number:04d}",
+            item=name,
             message="the price never moved, so its own sales say nothing of price",
             remedy="it leans on its category; test two prices",
         )
-        for number in (12, 31, 77, 102)
-    ]
+        for name in still
+    )
     trend = Finding(
         code="price_with_time",
         severity="info",
         message="prices and time are correlated at 0.21 on average",
         remedy="none needed below 0.5",
     )
+    names = sorted([*still, *(f"other-{number}" for number in range(items - 4))])
+    table = pl.DataFrame({"item": names}).with_columns(
+        pl.col("item").is_in(still).alias("prior_only"),
+        pl.when(pl.col("item").is_in(still))
+        .then(None)
+        .otherwise(0.4 + 0.01 * pl.int_range(pl.len()))
+        .alias("elasticity_se"),
+    )
+    fine = Score(value=100.0, findings=())
     return SalesPart(
         source="Course market, seed 7",
         summary=PanelSummary(
@@ -103,20 +124,10 @@ def _sales(items: int) -> SalesPart:
             units={"category": len(CATEGORIES)},
             data_hash="9b2de1417f",
         ),
-        scores=(
-            Score(name="Completeness", value=100.0, finding="every item has a row in every week it was listed"),
-            Score(name="Validity", value=99.2, finding="prices positive, quantities whole, no duplicate"),
-            Score(name="Referential integrity", value=100.0, finding="every enrolment has its course and its learner"),
-            Score(name="Realism", value=86.0, finding="4 courses whose price never moved"),
+        assessment=Assessment(
+            completeness=fine, validity=fine, integrity=fine, realism=Score(value=86.0, findings=(trend,))
         ),
-        identification=pl.DataFrame(
-            {
-                "status": ["moves enough", "moves a little", "never moves"],
-                "items": [items - 34, 30, 4],
-                "meaning": ["own sales weigh in", "leans mostly on the category", "its category speaks for it"],
-            }
-        ),
-        findings=(*thin, trend),
+        identification=Identification(table=table, findings=thin, prior_only=tuple(still)),
     )
 
 
@@ -147,8 +158,11 @@ def _elasticities(names: list[str], rng: np.random.Generator) -> tuple[pl.DataFr
         }
     )
     truth = pl.DataFrame(
-        {"level": ["population"] + ["category"] * len(CATEGORIES), "name": ["population", *CATEGORIES],
-         "elasticity": [-1.8, *centre.tolist()]}
+        {
+            "level": ["population"] + ["category"] * len(CATEGORIES),
+            "name": ["population", *CATEGORIES],
+            "elasticity": [-1.8, *centre.tolist()],
+        }
     )
     return table, truth
 
@@ -167,17 +181,21 @@ def _variation() -> pl.DataFrame:
 
 
 def _baselines(table: pl.DataFrame, rng: np.random.Generator) -> BaselinePart:
-    wape = {"this model": 0.61, "fixed effects": 0.63, "gradient boosting": 0.60, "pooled": 0.74}
-    error = {"this model": 0.11, "fixed effects": 0.19, "gradient boosting": 0.58, "pooled": 0.47}
-    seconds = {"this model": 61.2, "fixed effects": 0.3, "gradient boosting": 8.4, "pooled": 0.1}
+    seen = {
+        "posterior": (0.61, 0.93, 61.2, 0.51, 0.79, 0.95),
+        "fixed effects": (0.63, 0.99, 0.3, 0.47, 0.75, 0.92),
+        "gradient boosting": (0.60, 0.94, 8.4, 0.33, 0.58, 0.79),
+        "pooled": (0.74, 1.12, 0.1, 0.44, 0.7, 0.9),
+    }
+    names = ("wape", "crps", "seconds", "coverage_50", "coverage_80", "coverage_95")
     scores = [
-        (name, score, unit, value, True)
-        for score, unit, column in (
-            ("WAPE", "share of units", wape),
-            ("Elasticity error", "mean absolute", error),
-            ("Time", "seconds", seconds),
-        )
-        for name, value in column.items()
+        {
+            "estimator": estimator,
+            "origin": origin,
+            **{name: value + 0.01 * origin for name, value in zip(names, row, strict=True)},
+        }
+        for origin in range(2)
+        for estimator, row in seen.items()
     ]
     category = table.filter(pl.col("level") == "category").select("level", "name", "mean")
     frames = []
@@ -190,9 +208,10 @@ def _baselines(table: pl.DataFrame, rng: np.random.Generator) -> BaselinePart:
             )
         )  # fmt: skip
     return BaselinePart(
-        design="Rolling origin: fitted on the weeks before four origins, scored on the four weeks after each.",
-        scores=pl.DataFrame(scores, schema=["estimator", "score", "unit", "value", "lower_is_better"], orient="row"),
+        design="Rolling origin: fitted on the weeks before two origins, scored on the four weeks after each.",
+        scores=pl.DataFrame(scores),
         elasticities=pl.concat(frames),
+        ours="posterior",
     )
 
 
@@ -202,75 +221,100 @@ def _decision(names: list[str], table: pl.DataFrame, rng: np.random.Generator) -
     current = np.round(rng.uniform(20, 120, n), 2)
     cost = 0.3 * current
     best = np.clip(np.where(elasticity < -1.05, elasticity / (1 + elasticity), 9.0) * cost / current, 0.85, 1.15)
-    action = np.where(np.abs(best - 1) < 0.02, "hold", "change").astype(object)
-    action[5::17] = "test_first"
-    action[3::41] = "refused"
-    move = np.where(np.isin(action, ["change", "test_first"]), best, 1.0)
     units = rng.gamma(2.0, 0.4, n)
+    actions: list[Action] = ["hold" if abs(share - 1) < 0.02 else "change" for share in best]
+    actions[5::17] = ["test_first"] * len(actions[5::17])
+    actions[3::41] = ["refused"] * len(actions[3::41])
+    move = np.where(np.array(actions) == "change", best, 1.0)
     ratio = move**elasticity
-    profit = units * ((move * current - cost) * ratio - (current - cost))
-    revenue = units * current * (move * ratio - 1)
-    sold = units * (ratio - 1)
-    columns: dict[str, object] = {
-        "item": names,
-        "action": action.tolist(),
-        "current_price": current,
-        "recommended_price": np.round(current * move, 2),
+    gains = {
+        "revenue": units * current * (move * ratio - 1),
+        "profit": units * ((move * current - cost) * ratio - (current - cost)),
+        "units": units * (ratio - 1),
     }
-    for name, mean in (("revenue", revenue), ("profit", profit), ("units", sold)):
-        half = 1.2 * np.abs(mean) + 0.01
-        columns |= {f"{name}_mean": mean, f"{name}_lower": mean - half, f"{name}_upper": mean + half}
-    columns |= {
-        "probability": np.full(n, 0.9),
-        "probability_better": np.where(move == 1.0, 0.5, np.clip(0.72 + 0.2 * rng.random(n), 0, 1)),
-        "expected_regret": 0.1 * np.abs(profit),
-        "binding": [("largest change 15 %" if abs(share - 1) > 0.149 else None) for share in move],
-        "reason": [("its price never moved and its cost is unknown" if kind == "refused" else None) for kind in action],
-    }
-    total = float(profit.sum())
-    change = rng.normal(total, 0.45 * total, DRAWS)
-    return DecisionPart(
+    items = tuple(
+        _item(name, actions[at], current[at], best[at], {metric: gain[at] for metric, gain in gains.items()})
+        for at, name in enumerate(names)
+    )
+    decision = PriceDecision(
+        items=items,
+        portfolio=_portfolio({metric: float(gain.sum()) for metric, gain in gains.items()}, rng),
         objective="profit",
-        limits=("no price moves by more than 15 %", "no price outside those seen in the data",
-                "expected shortfall of the portfolio at most 60 tokens per week"),
-        items=pl.DataFrame(columns),
-        totals=_totals(change, total),
-        change=change,
-        expected_shortfall=-float(np.sort(change)[: DRAWS // 20].mean()),
-        upper_bound=1.03 * total,
+        economics=Economics(cost=6.0, currency="tokens"),
+        limits=(MaxChange(share=0.15), Support(), MaxShortfall(amount=60.0)),
+        horizon_periods=8,
+        data_as_of=date(2026, 2, 23),
+        stale_on=date(2026, 4, 20),
+        model="7c1f0a92be34d5",
+        seed=7,
+    )
+    return DecisionPart(decision=decision, stories=(_story(names, current, cost, elasticity, move, units),))
+
+
+def _item(name: str, action: Action, current: float, best: float, gain: dict[str, float]) -> ItemDecision:
+    def around(mean: float) -> Estimate:
+        half = 1.2 * abs(mean) + 0.01
+        return Estimate(mean=mean, lower=mean - half, upper=mean + half)
+
+    refused, test = action == "refused", action == "test_first"
+    reason = Finding(
+        code="no_cost", severity="error", item=name, message="its unit cost is unknown", remedy="give --cost"
+    )
+    changed = action == "change"
+    return ItemDecision(
+        item=name,
+        action=action,
+        current_price=float(current),
+        recommended_price=None if refused else round(float(current * best), 2) if changed else float(current),
+        revenue=None if refused else around(gain["revenue"]),
+        profit=None if refused else around(gain["profit"]),
+        units=None if refused else around(gain["units"]),
+        probability_better=None if refused else 0.83 if changed else 0.0,
+        expected_regret=None if refused else 0.1 * abs(gain["profit"]),
+        regret_of_staying=None if refused else 0.2 * abs(gain["profit"]),
+        binding=("max_change",) if changed and abs(best - 1) > 0.149 else (),
+        shadow_price=0.0,
+        shortfall_contribution=None,
+        support="supported",
+        test_price=round(float(current * best), 2) if test else None,
+        test_periods=4 if test else 0,
+        value_of_testing=0.4 * float(current) if test else None,
+        findings=(reason,) if refused else (),
+    )
+
+
+def _portfolio(totals: dict[str, float], rng: np.random.Generator) -> PortfolioDecision:
+    today = {"revenue": 13_500.0, "profit": 9_400.0, "units": 192.0}
+    change = {name: rng.normal(total, 0.45 * abs(total) + 1, (2, DRAWS // 2)) for name, total in totals.items()}
+    level = {name: rng.normal(mean, 0.05 * mean, (2, DRAWS // 2)) for name, mean in today.items()}
+    profit = np.sort(change["profit"].ravel())
+
+    def summaries(draws: dict[str, Floats]) -> dict[str, Estimate]:
+        return {name: estimate(values.ravel()) for name, values in draws.items()}
+
+    def labelled(draws: dict[str, Floats]) -> xr.DataArray:
+        stacked = np.stack([draws[name] for name in totals])
+        return xr.DataArray(stacked, dims=("metric", "chain", "draw"), coords={"metric": list(totals)})
+
+    return PortfolioDecision(
+        objective=totals["profit"],
+        upper_bound=1.03 * totals["profit"],
         gap=0.029,
+        certificate="Lagrangian bound recomputed from the prices",
+        expected_shortfall=-float(profit[: DRAWS // 20].mean()),
+        shortfall_share=0.05,
+        expected_shortfall_held_out=None,
+        probability_better=float((profit > 0).mean()),
+        shadow_prices=(ShadowPrice(limit="max_change", value=9.5, step="one per cent more for every item"),),
+        residuals=(("max_change", 0.0),),
         engine="vectorised grid",
         feasible=True,
-        horizon="eight weeks",
-        data_until="2026-02-23",
-        stale_after="2026-04-20",
-        shadow_prices={"largest change (one point more for every item)": 0.012 * total},
-        stories=(_story(names, current, cost, elasticity, move, units),),
-    )  # fmt: skip
-
-
-def _totals(change: Floats, total: float) -> tuple[Total, ...]:
-    def estimate(mean: float, half: float, unit: str) -> Estimate:
-        return Estimate(mean=mean, lower=mean - half, upper=mean + half, unit=unit)
-
-    low, high = (float(end) for end in np.quantile(change, [0.05, 0.95]))
-    money = "tokens per week"
-    return (
-        Total(
-            outcome="profit", today=estimate(9_400.0, 700.0, money), recommended=estimate(9_400.0 + total, 800.0, money),
-            change=Estimate(mean=float(change.mean()), lower=low, upper=high, unit=money),
-            probability_better=float((change > 0).mean()),
-        ),
-        Total(
-            outcome="revenue", today=estimate(13_500.0, 900.0, money), recommended=estimate(13_420.0, 950.0, money),
-            change=estimate(-80.0, 210.0, money), probability_better=0.27,
-        ),
-        Total(
-            outcome="units", today=estimate(192.0, 8.0, "units per week"),
-            recommended=estimate(181.0, 9.0, "units per week"), change=estimate(-11.0, 5.0, "units per week"),
-            probability_better=0.001,
-        ),
-    )  # fmt: skip
+        changes=summaries(change),
+        current=summaries(level),
+        recommended=summaries({name: level[name] + change[name] for name in totals}),
+        change_draws=labelled(change),
+        current_draws=labelled(level),
+    )
 
 
 def _story(
@@ -299,9 +343,9 @@ def _test(item: str) -> PriceTestPart:
         headline=f"Test {item} at two prices for six weeks.",
         paragraph="Its best price depends most on what is not yet known of it, and a wrong guess costs most.",
         facts=(
-            ("Prices", "48.00 and 55.00 tokens"),
-            ("Size", "310 learners in each arm, six whole weeks"),
-            ("Gain expected from testing", Estimate(mean=84.0, lower=12.0, upper=190.0, unit="tokens over a year")),
+            Fact(label="Prices", value="48.00 and 55.00", unit="tokens"),
+            Fact(label="Size", value="310 learners in each arm, six whole weeks"),
+            Fact(label="Gain", value=Estimate(mean=84.0, lower=12.0, upper=190.0), unit="tokens over a year"),
         ),
     )
 
@@ -313,15 +357,7 @@ def _trust(rng: np.random.Generator, passed: bool) -> TrustPart:
         Check(code="ess_bulk", passed=True, finding="smallest bulk effective sample size 910, limit 400"),
         Check(code="divergences", passed=True, finding="0 divergent draws"),
     )
-    promised = [0.5, 0.8, 0.9, 0.95]
     return TrustPart(
         diagnostics=Diagnostics(checks=checks, max_rhat=rhat, min_ess_bulk=910.0, min_ess_tail=760.0, divergences=0),
-        coverage=pl.DataFrame(
-            {
-                "estimator": ["this model"] * 4 + ["gradient boosting"] * 4,
-                "probability": promised * 2,
-                "coverage": [0.51, 0.79, 0.89, 0.95, 0.33, 0.58, 0.7, 0.79],
-            }
-        ),
         pit=rng.uniform(0, 1, 3000),
     )

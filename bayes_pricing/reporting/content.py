@@ -9,14 +9,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from bayes_pricing.data.assessment import Assessment
 from bayes_pricing.data.panel import PanelSummary
 from bayes_pricing.demand.diagnostics import Diagnostics
-from bayes_pricing.errors import Finding, SpecError
-from bayes_pricing.reporting.marks import require_columns
+from bayes_pricing.demand.identification import Identification
+from bayes_pricing.errors import Finding
+from bayes_pricing.pricing.decision import Estimate, PriceDecision
+from bayes_pricing.reporting.marks import POSTERIOR, require_columns
 
 Floats = NDArray[np.float64]
 
-OUTCOMES = ("revenue", "profit", "units")
 ELASTICITY_COLUMNS = (
     "level",
     "name",
@@ -29,76 +31,36 @@ ELASTICITY_COLUMNS = (
     "own_data_weight",
     "prior_only",
 )
-ITEM_COLUMNS = (
-    "item",
-    "action",
-    "current_price",
-    "recommended_price",
-    *(f"{outcome}_{part}" for outcome in OUTCOMES for part in ("mean", "lower", "upper")),
-    "probability",
-    "probability_better",
-    "expected_regret",
-    "binding",
-    "reason",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """An estimated number with its interval, the interval's level, and its unit.
+class Fact:
+    """One line of a fact list: a label, and an estimate with its unit or a plain text.
 
     Examples
     --------
-    >>> Estimate(mean=120.0, lower=-10.0, upper=250.0, unit="EUR per week").probability
+    >>> Fact(label="Gain", value=Estimate(mean=84.0, lower=12.0, upper=190.0), unit="EUR per week").value.probability
     0.9
     """
 
-    mean: float
-    lower: float
-    upper: float
-    unit: str
-    probability: float = 0.9
-
-    def __post_init__(self) -> None:
-        if not self.lower <= self.upper:
-            raise SpecError(f"Estimate has the interval [{self.lower}, {self.upper}]; its lower end must come first.")
-        if not 0 < self.probability < 1:
-            raise SpecError(f"Estimate.probability is {self.probability}; it must lie between 0 and 1 (0.9 is usual).")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """One score of the assessment: its name, its value from 0 to 100 (None: not assessed), and what lies behind it."""
-
-    name: str
-    value: float | None
-    finding: str
+    label: str
+    value: Estimate | str
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SalesPart:
-    """What was sold, and whether it can answer.
-
-    Attributes
-    ----------
-    source : str
-        Where the sales came from, in words.
-    summary : PanelSummary
-    scores : tuple of Score
-    identification : DataFrame or None
-        Columns ``status, items, meaning``: how many items the data alone can and cannot speak of.
-    findings : tuple of Finding
-    """
+    """What was sold, and whether it can answer: where it came from in words, and what the checks found."""
 
     source: str
     summary: PanelSummary
-    scores: tuple[Score, ...] = ()
-    identification: pl.DataFrame | None = None
-    findings: tuple[Finding, ...] = ()
+    assessment: Assessment
+    identification: Identification
 
-    def __post_init__(self) -> None:
-        if self.identification is not None:
-            require_columns(self.identification, ("status", "items", "meaning"), "SalesPart.identification")
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings about the data's quality, then those about what they can identify."""
+        return (*self.assessment.findings, *self.identification.findings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,29 +102,23 @@ class BaselinePart:
     design : str
         How the scores were made, in words (origins, horizon).
     scores : DataFrame
-        Columns ``estimator, score, unit, value, lower_is_better``; the model itself is the estimator ``this model``.
+        One row per estimator and origin, as :func:`bayes_pricing.baselines.evaluation.evaluate` gives them.
     elasticities : DataFrame or None
-        Columns ``estimator, level, name, mean, lower, upper``.
+        As :func:`bayes_pricing.baselines.evaluation.compare_elasticities` gives them.
+    ours : str
+        Name under which the reported model itself stands in these tables, if it does.
     """
 
     design: str
     scores: pl.DataFrame
     elasticities: pl.DataFrame | None = None
+    ours: str = POSTERIOR
 
     def __post_init__(self) -> None:
-        needed = ("estimator", "score", "unit", "value", "lower_is_better")
-        require_columns(self.scores, needed, "BaselinePart.scores")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Total:
-    """One outcome of the whole portfolio per period: today, as recommended, and the change on the same draws."""
-
-    outcome: str
-    today: Estimate
-    recommended: Estimate
-    change: Estimate
-    probability_better: float
+        require_columns(self.scores, ("estimator", "seconds"), "BaselinePart.scores")
+        if self.elasticities is not None:
+            needed = ("estimator", "level", "name", "mean", "lower", "upper")
+            require_columns(self.elasticities, needed, "BaselinePart.elasticities")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -190,82 +146,27 @@ class ItemStory:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DecisionPart:
-    """What to charge and why.
+    """What to charge and why: the decision, and the stories of a few items, the boldest change first."""
 
-    Attributes
-    ----------
-    objective : str
-        ``revenue``, ``profit`` or ``units``.
-    limits : tuple of str
-        Every limit that held, in words.
-    items : DataFrame
-        One row per item with `ITEM_COLUMNS` (changes of revenue, profit and units per period against today) and
-        optionally ``elasticity``; ``binding`` and ``reason`` are text or null.
-    totals : tuple of Total
-    change : array (draws,)
-        Change of the objective of the whole portfolio per period on joint draws.
-    expected_shortfall : float
-        Mean loss over the worst 5 % of draws; positive is a loss.
-    upper_bound, gap : float
-        Best objective change any prices within the limits could bring, and the share of it left on the table at most.
-    engine : str
-    feasible : bool
-        Recomputed from the prices.
-    horizon, data_until, stale_after : str
-        In words or as dates.
-    shadow_prices : mapping
-        Worth of one unit more of each binding limit.
-    stories : tuple of ItemStory
-        The boldest change first.
-    """
-
-    objective: str
-    limits: tuple[str, ...]
-    items: pl.DataFrame
-    totals: tuple[Total, ...]
-    change: Floats
-    expected_shortfall: float
-    upper_bound: float
-    gap: float
-    engine: str
-    feasible: bool
-    horizon: str
-    data_until: str
-    stale_after: str
-    shadow_prices: Mapping[str, float] = field(default_factory=dict)
+    decision: PriceDecision
     stories: tuple[ItemStory, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.objective not in OUTCOMES:
-            raise SpecError(f"DecisionPart.objective is {self.objective!r}; choose one of {', '.join(OUTCOMES)}.")
-        require_columns(self.items, ITEM_COLUMNS, "DecisionPart.items")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceTestPart:
-    """The price test most worth running: in words, and as facts (an estimate, or a plain text with its unit)."""
+    """The price test most worth running, in words and as facts."""
 
     item: str
     headline: str
     paragraph: str
-    facts: tuple[tuple[str, Estimate | str], ...] = ()
+    facts: tuple[Fact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrustPart:
-    """Whether the numbers can be trusted.
-
-    Attributes
-    ----------
-    diagnostics : Diagnostics
-    coverage : DataFrame or None
-        Columns ``estimator, probability, coverage``.
-    pit : array (rows,) or None
-        Probability integral transforms of a sample of sales rows.
-    """
+    """Whether the numbers can be trusted: the gate, and probability integral transforms, array (rows,), if known."""
 
     diagnostics: Diagnostics
-    coverage: pl.DataFrame | None = None
     pit: Floats | None = None
 
 
@@ -289,8 +190,8 @@ class Report:
     ----------
     title, question : str
         The question in the words of the person who asked.
-    currency, period : str
-        Names of the units, e.g. ``tokens`` and ``week``.
+    period : str
+        What a period is called, e.g. ``week``; the currency stands in the decision's economics.
     sales, demand, baselines, decision, test, trust, provenance
         One part per question a reader asks, in the order of the report.
     items_file : str
@@ -299,7 +200,6 @@ class Report:
 
     title: str
     question: str
-    currency: str
     period: str
     sales: SalesPart
     demand: DemandPart
@@ -309,12 +209,3 @@ class Report:
     decision: DecisionPart | None = None
     test: PriceTestPart | None = None
     items_file: str = ""
-
-    @property
-    def money_unit(self) -> str:
-        """Unit of money per period, e.g. ``tokens per week``."""
-        return f"{self.currency} per {self.period}"
-
-    def unit_of(self, outcome: str) -> str:
-        """Unit of an outcome per period: units for ``units``, money otherwise."""
-        return f"units per {self.period}" if outcome == "units" else self.money_unit

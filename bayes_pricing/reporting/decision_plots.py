@@ -7,9 +7,10 @@ from typing import Literal
 import altair as alt
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bayes_pricing.errors import SpecError
+from bayes_pricing.pricing.decision import ItemDecision, PriceDecision
 from bayes_pricing.reporting.formats import interval, percent, price, signed
 from bayes_pricing.reporting.marks import (
     BLUE,
@@ -29,7 +30,8 @@ from bayes_pricing.reporting.marks import (
 )
 from bayes_pricing.reporting.plots import BINS, MOST_POINTS
 
-ACTIONS = {"change": BLUE, "hold": GREY, "test_first": ORANGE, "refused": VERMILLION}
+Floats = NDArray[np.float64]
+ACTIONS = {"change": BLUE, "hold": GREY, "test_first": ORANGE, "refused": INK}
 ACTION_WORDS = {"change": "change", "hold": "hold", "test_first": "test first", "refused": "refused"}
 
 
@@ -139,37 +141,26 @@ def _price_marks(current: float, recommended: float, scale: alt.Scale) -> list[a
     return marks
 
 
-def portfolio_change_plot(
-    change: ArrayLike, unit: str, outcome: str = "profit", probability: float = 0.9
-) -> alt.LayerChart:
-    """Distribution of the whole portfolio's change against keeping today's prices, losses in another colour.
+def portfolio_change_plot(decision: PriceDecision, period: str = "period") -> alt.LayerChart:
+    """Distribution of the whole portfolio's change of the objective against today's prices, losses in another colour.
 
     Parameters
     ----------
-    change : array (draws,)
-        Change on joint posterior draws, in `unit`; positive is good.
-    unit : str
-        e.g. ``"EUR per week"``.
-    outcome : str
-        What changes.
-    probability : float in (0, 1)
-        Of the interval drawn under the bars.
+    decision : PriceDecision
+    period : str
+        What a period is called, e.g. ``week``.
 
     Raises
     ------
     SpecError
-        If there is no draw or one is not finite.
-
-    Examples
-    --------
-    >>> portfolio_change_plot(np.linspace(-10.0, 90.0, 101), "EUR per week").to_dict()["title"]["subtitle"]
-    'mean +40.0 [−5.0 to 85.0] EUR per week; loses in 10 % of draws'
+        If a draw is not finite.
     """
-    bins = change_bins(change)
-    draws = np.asarray(change, dtype=float).ravel()
-    tail = (1.0 - probability) / 2.0
-    low, high = (float(end) for end in np.quantile(draws, [tail, 1.0 - tail]))
-    mean, loses = float(draws.mean()), float((draws < 0).mean())
+    outcome, unit = decision.objective, outcome_unit(decision, period)
+    draws = objective_draws(decision)
+    bins = change_bins(draws)
+    summary = decision.portfolio.changes[outcome]
+    low, high, mean, loses = summary.lower, summary.upper, summary.mean, float((draws < 0).mean())
+    top = 1.15 * max(bins["share"])
     side = alt.Color(
         "side:N",
         scale=alt.Scale(domain=["worse than today", "better than today"], range=[VERMILLION, BLUE]),
@@ -181,19 +172,19 @@ def portfolio_change_plot(
         .encode(
             x=alt.X("start:Q", bin="binned", axis=quiet_axis(f"Change of {outcome} ({unit})")),
             x2="end:Q",
-            y=alt.Y("share:Q", axis=quiet_axis("Share of draws", "%", ticks=4)),
+            y=alt.Y("share:Q", axis=quiet_axis("Share of draws", "%", ticks=4), scale=alt.Scale(domain=[0, top])),
             color=side,
             tooltip=tips("start", "end", "share"),
         )
     )
-    summary = alt.Chart(values(pl.DataFrame({"low": [low], "high": [high], "mean": [mean]})))
+    middle = alt.Chart(values(pl.DataFrame({"low": [low], "high": [high], "mean": [mean]})))
     zero = alt.Chart(values(pl.DataFrame({"at": [0.0]}))).mark_rule(color=INK, strokeWidth=1.5)
     return styled(
         layered(
             bars,
             zero.encode(x="at:Q"),
-            summary.mark_rule(color=INK, strokeWidth=3).encode(x="low:Q", x2="high:Q", y=alt.value(6)),
-            summary.mark_point(filled=True, color=INK, size=90, opacity=1).encode(x="mean:Q", y=alt.value(6)),
+            middle.mark_rule(color=INK, strokeWidth=3).encode(x="low:Q", x2="high:Q", y=alt.value(6)),
+            middle.mark_point(filled=True, color=INK, size=90, opacity=1).encode(x="mean:Q", y=alt.value(6)),
         ),
         f"Change of {outcome} of the whole portfolio",
         f"mean {signed(mean)} {interval(low, high)} {unit}; loses in {percent(loses)} of draws",
@@ -202,8 +193,84 @@ def portfolio_change_plot(
     )
 
 
+def objective_draws(decision: PriceDecision) -> Floats:
+    """Draws of the portfolio's change of the objective per period, all chains together, for reducing only."""
+    draws = decision.portfolio.change_draws.sel(metric=decision.objective).transpose("chain", "draw")
+    return draws.to_numpy().astype(float).ravel()
+
+
+def outcome_unit(decision: PriceDecision, period: str, outcome: str | None = None) -> str:
+    """Unit of an outcome (the objective unless named) per period: units or money."""
+    if (outcome or decision.objective) == "units":
+        return f"units per {period}"
+    return f"{decision.economics.currency or 'currency'} per {period}"
+
+
+def decision_frame(decision: PriceDecision) -> pl.DataFrame:
+    """One row per item of a decision, for charts and tables.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``item, action, current_price, recommended_price`` (today's where none is recommended), ``move``
+        (relative change of price; of the test price where a test comes first),
+        ``{revenue,profit,units}_{mean,lower,upper}``,
+        ``probability, probability_better, expected_regret, binding`` and ``reason`` (texts or null), ``test_price,
+        test_periods, value_of_testing``.
+    """
+    return pl.DataFrame([_item_row(item) for item in decision.items], schema=DECISION_SCHEMA)
+
+
+OUTCOMES = ("revenue", "profit", "units")
+DECISION_SCHEMA: dict[str, type[pl.DataType]] = {
+    "item": pl.String,
+    "action": pl.String,
+    "current_price": pl.Float64,
+    "recommended_price": pl.Float64,
+    "move": pl.Float64,
+    **{f"{outcome}_{part}": pl.Float64 for outcome in OUTCOMES for part in ("mean", "lower", "upper")},
+    "probability": pl.Float64,
+    "probability_better": pl.Float64,
+    "expected_regret": pl.Float64,
+    "binding": pl.String,
+    "reason": pl.String,
+    "test_price": pl.Float64,
+    "test_periods": pl.Int64,
+    "value_of_testing": pl.Float64,
+}
+
+
+def _item_row(item: ItemDecision) -> dict[str, object]:
+    row: dict[str, object] = {
+        name: getattr(item, name)
+        for name in (
+            "item",
+            "action",
+            "current_price",
+            "probability_better",
+            "expected_regret",
+            "test_price",
+            "test_periods",
+            "value_of_testing",
+        )
+    }
+    considered = item.test_price if item.action == "test_first" and item.test_price is not None else item.price
+    row |= {"recommended_price": item.price, "move": considered / item.current_price - 1.0}
+    estimates = {"revenue": item.revenue, "profit": item.profit, "units": item.units}
+    for outcome, estimate in estimates.items():
+        for part in ("mean", "lower", "upper"):
+            row[f"{outcome}_{part}"] = None if estimate is None else getattr(estimate, part)
+        if estimate is not None:
+            row["probability"] = estimate.probability
+    row["binding"] = ", ".join(name.replace("_", " ") for name in item.binding) or None
+    row["reason"] = item.findings[0].message if item.findings else None
+    return row
+
+
 def change_bins(change: ArrayLike) -> pl.DataFrame:
-    """Histogram of changes with an edge at zero: ``start, end, share, side``; the outer 0.5 % is added to the end bars.
+    """Histogram of changes with an edge at zero: ``start, end, share, side``.
+
+    Draws further out than half the width of the middle 99 % are added to the end bars.
 
     Raises
     ------
@@ -218,8 +285,9 @@ def change_bins(change: ArrayLike) -> pl.DataFrame:
     draws = np.asarray(change, dtype=float).ravel()
     if not (draws.size and bool(np.isfinite(draws).all())):
         raise SpecError("The portfolio plot needs finite draws of the change; unknown is not zero.")
-    low, high = np.quantile(draws, [0.005, 0.995])
-    width = max((high - low) / BINS, 1e-9 * max(1.0, abs(high)))
+    near, far = np.quantile(draws, [0.005, 0.995])
+    width = max((far - near) / BINS, 1e-9 * max(1.0, abs(far)))
+    low, high = max(draws.min(), 1.5 * near - 0.5 * far), min(draws.max(), 1.5 * far - 0.5 * near)
     edges = width * np.arange(np.floor(low / width), np.ceil(high / width) + 1.5)
     shares = np.histogram(np.clip(draws, edges[0], edges[-1]), bins=edges)[0] / draws.size
     return pl.DataFrame({"start": edges[:-1], "end": edges[1:], "share": shares}).with_columns(
@@ -230,28 +298,24 @@ def change_bins(change: ArrayLike) -> pl.DataFrame:
     )
 
 
-def decision_overview_plot(items: pl.DataFrame) -> alt.LayerChart:
-    """Recommended change of price against elasticity, one point per item, coloured by what is to be done.
+def decision_overview_plot(decision: PriceDecision, elasticities: pl.DataFrame) -> alt.LayerChart:
+    """Change of price against elasticity, one point per item, coloured by what is to be done.
+
+    Items to be tested first stand at the price to be tested. Of more than 2,000 items every n-th is drawn.
 
     Parameters
     ----------
-    items : DataFrame
-        Columns ``item, action`` (``change, hold, test_first, refused``), ``current_price, recommended_price`` (currency
-        per unit) and ``elasticity``. Of more than 2,000 items every n-th is drawn.
+    decision : PriceDecision
+    elasticities : DataFrame
+        As :func:`bayes_pricing.demand.elasticity.elasticity_table` gives them.
 
     Raises
     ------
     SpecError
         If a column is absent or there are no rows.
-
-    Examples
-    --------
-    >>> items = pl.DataFrame({"item": ["a", "b"], "action": ["change", "hold"], "current_price": [10.0, 8.0],
-    ...                       "recommended_price": [11.0, 8.0], "elasticity": [-1.4, -2.0]})
-    >>> decision_overview_plot(items).to_dict()["title"]["subtitle"]
-    '1 change, 1 hold'
     """
-    require_columns(items, ["item", "action", "current_price", "recommended_price", "elasticity"], "The overview")
+    require_columns(elasticities, ["level", "name", "mean", "lower", "upper"], "The overview")
+    items = with_elasticity(decision_frame(decision), elasticities)
     stride = -(-items.height // MOST_POINTS)
     counts = dict(items.group_by("action").len().iter_rows())
     present = [action for action in ACTIONS if counts.get(action)]
@@ -260,7 +324,7 @@ def decision_overview_plot(items: pl.DataFrame) -> alt.LayerChart:
         "item",
         pl.col("action").replace(ACTION_WORDS),
         "elasticity",
-        (pl.col("recommended_price") / pl.col("current_price") - 1.0).alias("price_change"),
+        pl.col("move").alias("price_change"),
         "current_price",
         "recommended_price",
     )
@@ -275,7 +339,7 @@ def decision_overview_plot(items: pl.DataFrame) -> alt.LayerChart:
         y=alt.Y(
             "price_change:Q",
             scale=alt.Scale(domain=spread, nice=False),
-            axis=quiet_axis("Recommended change of price", "+%"),
+            axis=quiet_axis("Change of price", "+%"),
         ),
         color=alt.Color("action:N", scale=alt.Scale(domain=words, range=[ACTIONS[action] for action in present])),
         shape=alt.Shape("action:N", scale=alt.Scale(domain=words, range=["circle", "square", "triangle-up", "cross"])),
@@ -290,3 +354,21 @@ def decision_overview_plot(items: pl.DataFrame) -> alt.LayerChart:
         f"Recommended change of price against elasticity for {items.height} items.",
         320,
     )
+
+
+def with_elasticity(items: pl.DataFrame, elasticities: pl.DataFrame) -> pl.DataFrame:
+    """Items with ``elasticity, elasticity_lower, elasticity_upper`` of their own row of the elasticity table.
+
+    Examples
+    --------
+    >>> table = pl.DataFrame({"level": ["item"], "name": ["a"], "mean": [-2.0], "lower": [-3.0], "upper": [-1.0]})
+    >>> with_elasticity(pl.DataFrame({"item": ["a"]}), table).row(0)
+    ('a', -2.0, -3.0, -1.0)
+    """
+    known = elasticities.filter(pl.col("level") == "item").select(
+        pl.col("name").alias("item"),
+        pl.col("mean").alias("elasticity"),
+        pl.col("lower").alias("elasticity_lower"),
+        pl.col("upper").alias("elasticity_upper"),
+    )
+    return items.drop("elasticity", strict=False).join(known, on="item", how="left", maintain_order="left")

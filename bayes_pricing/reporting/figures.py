@@ -8,24 +8,23 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from bayes_pricing.reporting.content import BaselinePart, DecisionPart, DemandPart, ItemStory, Report, TrustPart
+from bayes_pricing.pricing.decision import PriceDecision
+from bayes_pricing.reporting.content import BaselinePart, DemandPart, ItemStory, TrustPart
 from bayes_pricing.reporting.decision_plots import (
     ACTION_WORDS,
-    change_bins,
+    decision_frame,
     decision_overview_plot,
+    objective_draws,
+    outcome_unit,
     portfolio_change_plot,
     profit_curve_plot,
+    with_elasticity,
 )
 from bayes_pricing.reporting.formats import interval, percent, percent_change, plain, price, signed
 from bayes_pricing.reporting.marks import POSTERIOR
-from bayes_pricing.reporting.plots import (
-    elasticity_forest,
-    forest_rows,
-    revenue_response_plot,
-    shrinkage_plot,
-)
-from bayes_pricing.reporting.tables import with_elasticity
-from bayes_pricing.reporting.trust_plots import coverage_plot, pit_bars, pit_histogram, score_plot
+from bayes_pricing.reporting.plots import elasticity_forest, forest_rows, revenue_response_plot, shrinkage_plot
+from bayes_pricing.reporting.scoring import SCORES, elasticity_errors, mean_scores
+from bayes_pricing.reporting.trust_plots import coverage_plot, coverage_rows, pit_bars, pit_histogram, score_plot
 
 MOST_CURVE_ROWS = 15
 
@@ -107,7 +106,7 @@ def _response_figure(demand: DemandPart) -> Figure:
     return Figure(
         key="response",
         title="What a price rise of 10 % does to revenue",
-        caption="The assumptions alone, and what the sales made of them. Left of the dashed line the rise loses revenue.",
+        caption="The assumptions alone, and what the sales made of them. Left of the dashed line the rise loses money.",
         chart=revenue_response_plot(demand.revenue_change),
         table=Table(headings=("", "Median", "90 % interval", "Revenue rises with probability"), rows=tuple(rows)),
     )
@@ -130,27 +129,63 @@ def _weight_table(items: pl.DataFrame) -> Table:
     )
 
 
+def comparison(part: BaselinePart, demand: DemandPart) -> pl.DataFrame:
+    """Mean scores of every estimator, with the error of its elasticities where the truth is known; ours comes first."""
+    means = mean_scores(_renamed(part.scores, part.ours))
+    if part.elasticities is not None and demand.truth is not None:
+        theirs = _renamed(part.elasticities, part.ours).select("estimator", "level", "name", "mean")
+        if POSTERIOR not in set(theirs["estimator"]):
+            ours = demand.elasticities.select(pl.lit(POSTERIOR).alias("estimator"), "level", "name", "mean")
+            theirs = pl.concat([ours, theirs])
+        errors = elasticity_errors(theirs, demand.truth)
+        means = means.join(errors, on="estimator", how="full", coalesce=True, maintain_order="left_right")
+    return means.sort(pl.col("estimator") != POSTERIOR, maintain_order=True)
+
+
+def _renamed(table: pl.DataFrame, ours: str) -> pl.DataFrame:
+    return table.with_columns(pl.col("estimator").replace({ours: POSTERIOR}))
+
+
 def baseline_figures(part: BaselinePart, demand: DemandPart) -> tuple[Figure, ...]:
-    """One chart per score (the first two), and the elasticities of all estimators side by side."""
-    figures = []
-    for number, score in enumerate(part.scores["score"].unique(maintain_order=True).to_list()[:2]):
-        rows = part.scores.filter(pl.col("score") == score)
-        low_wins = bool(rows["lower_is_better"][0])
+    """Two telling scores, the coverage of intervals, and the elasticities of all estimators side by side."""
+    means = comparison(part, demand)
+    figures = [_score_figure(means, score) for score in ("elasticity_error", "wape", "crps") if score in means.columns]
+    figures = figures[:2]
+    if {"coverage_50", "coverage_80", "coverage_95"} <= set(part.scores.columns):
+        renamed = _renamed(part.scores, part.ours)
         figures.append(
             Figure(
-                key=f"score-{number}",
-                title=f"{score}",
-                caption=f"{'Lower' if low_wins else 'Higher'} is better.",
-                chart=score_plot(part.scores, score, str(rows["unit"][0] or "")),
+                key="coverage",
+                title="Do intervals hold what they promise?",
+                caption="Share of later sales inside the predicted intervals. On the dashed line intervals are honest; "
+                "below it too narrow, above it too wide.",
+                chart=coverage_plot(renamed),
                 table=Table(
-                    headings=("Estimator", score),
-                    rows=tuple((name, plain(value)) for name, value in rows.select("estimator", "value").rows()),
+                    headings=("Estimator", "Promised", "Seen"),
+                    rows=tuple(
+                        (name, percent(promised), percent(share, 1))
+                        for name, promised, share in coverage_rows(renamed).rows()
+                    ),
                 ),
             )
         )
     if part.elasticities is not None:
-        figures.append(_baseline_forest(part.elasticities, demand))
+        figures.append(_baseline_forest(part.elasticities.filter(pl.col("estimator") != part.ours), demand))
     return tuple(figures)
+
+
+def _score_figure(means: pl.DataFrame, score: str) -> Figure:
+    meaning = SCORES[score]
+    return Figure(
+        key=f"score-{score}",
+        title=meaning.label,
+        caption=f"{meaning.hint.capitalize()}.",
+        chart=score_plot(means, score),
+        table=Table(
+            headings=("Estimator", meaning.heading),
+            rows=tuple((name, plain(value)) for name, value in means.select("estimator", score).rows()),
+        ),
+    )
 
 
 def _baseline_forest(theirs: pl.DataFrame, demand: DemandPart) -> Figure:
@@ -172,51 +207,50 @@ def _baseline_forest(theirs: pl.DataFrame, demand: DemandPart) -> Figure:
     )
 
 
-def decision_figures(report: Report, decision: DecisionPart) -> tuple[Figure, ...]:
+def decision_figures(decision: PriceDecision, elasticities: pl.DataFrame, period: str) -> tuple[Figure, ...]:
     """The odds of the whole portfolio, and which items move."""
-    unit = report.unit_of(decision.objective)
-    bins = change_bins(decision.change)
+    unit = outcome_unit(decision, period)
+    draws = objective_draws(decision)
+    level = percent(decision.portfolio.changes[decision.objective].probability)
     quantiles = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]
     shares = tuple(
         (percent(share), signed(float(value)))
-        for share, value in zip(quantiles, np.quantile(decision.change, quantiles), strict=True)
+        for share, value in zip(quantiles, np.quantile(draws, quantiles), strict=True)
     )
-    overview = with_elasticity(decision.items, report.demand.elasticities)
     return (
         Figure(
             key="portfolio",
             title=f"Change of {decision.objective} of the whole portfolio",
-            caption=f"Each bar: a share of {len(decision.change):,} joint draws, in {bins.height} bars. "
-            "The line on top: mean and 90 % interval.",
-            chart=portfolio_change_plot(decision.change, unit, decision.objective),
+            caption=f"Each bar: a share of {len(draws):,} joint draws. The line on top: mean and {level} interval.",
+            chart=portfolio_change_plot(decision, period),
             table=Table(headings=("Share of draws below", f"Change ({unit})"), rows=shares),
         ),
         Figure(
             key="overview",
             title="Which items move, and why",
-            caption="One point per item: the less demand reacts to price, the more a rise is worth.",
-            chart=decision_overview_plot(overview),
-            table=_action_table(overview),
+            caption="One point per item: its change of price against how demand reacts to its price. "
+            "Items to be tested first stand at the price to be tested.",
+            chart=decision_overview_plot(decision, elasticities),
+            table=_action_table(with_elasticity(decision_frame(decision), elasticities)),
         ),
     )
 
 
 def _action_table(items: pl.DataFrame) -> Table:
-    move = pl.col("recommended_price") / pl.col("current_price") - 1.0
     grouped = items.group_by("action").agg(
-        pl.len().alias("n"), move.mean().alias("move"), pl.col("elasticity").mean(), (move > 0).sum().alias("up")
+        pl.len(), (pl.col("move") > 0).sum().alias("up"), pl.col("move").mean(), pl.col("elasticity").mean()
     )
     rows = {
-        action: (ACTION_WORDS[action], f"{n:,}", f"{up:,}", percent_change(change), plain(elasticity))
-        for action, n, change, elasticity, up in grouped.rows()
+        action: (ACTION_WORDS[action], f"{n:,}", f"{up:,}", percent_change(move), plain(elasticity))
+        for action, n, up, move, elasticity in grouped.rows()
     }
     headings = ("Action", "Items", "of these up", "Mean change of price", "Mean of posterior mean elasticities")
     return Table(headings=headings, rows=tuple(rows[action] for action in ACTION_WORDS if action in rows))
 
 
-def story_figure(report: Report, decision: DecisionPart, story: ItemStory, number: int) -> Figure:
+def story_figure(decision: PriceDecision, story: ItemStory, number: int, period: str) -> Figure:
     """The curve of one item's objective with its band."""
-    unit = report.unit_of(decision.objective)
+    unit, currency = outcome_unit(decision, period), decision.economics.currency or "currency"
     every = max(1, -(-story.curve.height // MOST_CURVE_ROWS))
     curve = story.curve.sort("price").gather_every(every)
     outcome = decision.objective.capitalize()
@@ -233,10 +267,10 @@ def story_figure(report: Report, decision: DecisionPart, story: ItemStory, numbe
             highest_price=story.highest_price,
             unit=unit,
             outcome=outcome,
-            price_unit=f"{report.currency} per unit",
+            price_unit=f"{currency} per unit",
         ),
         table=Table(
-            headings=(f"Price ({report.currency})", f"{outcome} ({unit})", "90 % interval"),
+            headings=(f"Price ({currency})", f"{outcome} ({unit})", "90 % interval"),
             rows=tuple(
                 (price(at), plain(mean), interval(low, high))
                 for at, mean, low, high in curve.select("price", "mean", "lower", "upper").rows()
@@ -246,7 +280,7 @@ def story_figure(report: Report, decision: DecisionPart, story: ItemStory, numbe
 
 
 def trust_figures(trust: TrustPart) -> tuple[Figure, ...]:
-    """Calibration of predictions and coverage of intervals, as far as they were looked at."""
+    """Calibration of the model's own predictions, where it was looked at."""
     figures = []
     if trust.pit is not None:
         shares, low, high, rows = pit_bars(trust.pit)
@@ -259,24 +293,10 @@ def trust_figures(trust: TrustPart) -> tuple[Figure, ...]:
                 key="pit",
                 title="Are the predictions calibrated?",
                 caption=f"Where {rows:,} sales fell in their own predictive distribution. Flat is right; a hump: "
-                "intervals too wide, a valley: too narrow, a slope: predictions lean to one side. The band holds 98 % of "
-                "the bars of a calibrated model.",
+                "intervals too wide, a valley: too narrow, a slope: predictions lean to one side. The band holds 98 % "
+                "of the bars of a calibrated model.",
                 chart=pit_histogram(trust.pit),
                 table=Table(headings=("Predicted probability", "Share of rows", "Inside the band"), rows=texts),
-            )
-        )
-    if trust.coverage is not None:
-        seen = trust.coverage.select("estimator", "probability", "coverage").rows()
-        figures.append(
-            Figure(
-                key="coverage",
-                title="Do intervals hold what they promise?",
-                caption="On the dashed line intervals are honest; below it they are too narrow, above it too wide.",
-                chart=coverage_plot(trust.coverage),
-                table=Table(
-                    headings=("Estimator", "Promised", "Seen"),
-                    rows=tuple((name, percent(promised), percent(share, 1)) for name, promised, share in seen),
-                ),
             )
         )
     return tuple(figures)

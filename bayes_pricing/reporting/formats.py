@@ -102,3 +102,14 @@ def interval(lower: float | None, upper: float | None, digits: int = 3) -> str:
     decimals = max(0, digits - 1 - math.floor(math.log10(largest)))
     texts = (f"{end:,.{decimals}f}".replace("-", MINUS) for end in (lower, upper))
     return "[" + " to ".join(texts) + "]"
+
+
+def whole(number: int) -> str:
+    """Write a whole number with thousands apart.
+
+    Examples
+    --------
+    >>> whole(12345)
+    '12,345'
+    """
+    return f"{number:,}"

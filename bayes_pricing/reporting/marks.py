@@ -71,7 +71,7 @@ def padded_range(numbers: Sequence[float | None], share: float = 0.05) -> list[f
     """
     finite = [number for number in numbers if number is not None and math.isfinite(number)]
     low, high = min(finite, default=0.0), max(finite, default=1.0)
-    room = share * (high - low) or share * max(abs(high), 1.0)
+    room = share * (high - low) if high > low else 0.05 * max(abs(high), 1.0)
     return [low - room, high + room]
 
 
@@ -168,6 +168,7 @@ def styled(
             title=None,
             labelFontSize=12,
             labelColor=INK,
+            labelLimit=280,
             symbolSize=80,
             offset=6,
             columnPadding=16,

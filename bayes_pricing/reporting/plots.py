@@ -130,12 +130,11 @@ def _forest_layers(rows: pl.DataFrame, truth: pl.DataFrame | None, order: list[s
         scale=alt.Scale(domain=estimators, range=[BLUE, *OTHERS][: len(estimators)]),
         legend=alt.Legend() if len(estimators) > 1 else None,
     )
-    ends = [*rows.filter(pl.col("estimator") == POSTERIOR).select("lower", "upper").to_numpy().ravel().tolist(), -1.0]
     known = [] if truth is None else truth["elasticity"].to_list()
-    scale = alt.Scale(domain=padded_range([*ends, *rows["mean"].to_list(), *known]), nice=False)
+    scale = alt.Scale(domain=_forest_domain(rows, [-1.0, *known]), nice=False)
     y = alt.Y("label:N", sort=order, axis=quiet_axis(None, grid=False), scale=alt.Scale(domain=order))
     x = alt.X("mean:Q", scale=scale, axis=quiet_axis(ELASTICITY))
-    offset = alt.YOffset("estimator:N", sort=estimators, scale=alt.Scale(domain=estimators, paddingOuter=0.6))
+    offset = alt.YOffset("estimator:N", sort=estimators, scale=alt.Scale(domain=estimators, paddingOuter=0.2))
     base = alt.Chart(values(rows)).encode(y=y, yOffset=offset, color=colour)
     layers: list[alt.Chart] = [
         _reference_line(-1.0, scale),
@@ -145,9 +144,18 @@ def _forest_layers(rows: pl.DataFrame, truth: pl.DataFrame | None, order: list[s
         base.mark_point(filled=True, size=70, opacity=1, clip=True).encode(x=x, tooltip=tips(*FOREST_COLUMNS)),
     ]
     if truth is not None:
-        ticks = alt.Chart(values(truth)).mark_tick(color=INK, thickness=2.5, height=18, opacity=1)
+        ticks = alt.Chart(values(truth)).mark_tick(color=INK, thickness=2.5, height=12 * len(estimators) + 6, opacity=1)
         layers.append(ticks.encode(y=y, x=alt.X("elasticity:Q", scale=scale), tooltip=tips("label", "elasticity")))
     return layered(*layers)
+
+
+def _forest_domain(rows: pl.DataFrame, also: list[float]) -> list[float]:
+    """Room for every mean and for the posterior's intervals; far ends of wide baseline intervals are cut off."""
+    ours = rows.filter(pl.col("estimator") == POSTERIOR)
+    core = padded_range([*ours["lower"], *ours["upper"], *rows["mean"], *also])
+    ends = [end for end in (*rows["lower"], *rows["upper"]) if end is not None]
+    reach = 0.3 * (core[1] - core[0])
+    return padded_range([min(max(end, core[0] - reach), core[1] + reach) for end in (*core, *ends)], share=0.0)
 
 
 def _reference_line(at: float, scale: alt.Scale) -> alt.Chart:
@@ -252,16 +260,17 @@ def revenue_response_plot(revenue_change: Mapping[str, ArrayLike], price_change:
     """
     bins = response_bins(revenue_change)
     names = list(revenue_change)
-    areas = alt.Chart(values(bins)).mark_area(opacity=0.45, interpolate="step-after", line=True)
-    x = alt.X("change:Q", axis=quiet_axis("Change of revenue", "+%"))
-    shares = areas.encode(
+    bars = alt.Chart(values(bins)).mark_bar(opacity=0.6, binSpacing=0)
+    x = alt.X("start:Q", bin="binned", axis=quiet_axis("Change of revenue", "+%"))
+    shares = bars.encode(
         x=x,
+        x2="end:Q",
         y=alt.Y("share:Q", stack=None, axis=quiet_axis("Share of draws per bar", "%", ticks=4)),
         color=alt.Color(
             "draws:N",
             scale=alt.Scale(domain=names, range=[*OTHERS[: len(names) - 1], BLUE]),
         ),
-        tooltip=tips("draws", "change", "share"),
+        tooltip=tips("draws", "start", "end", "share"),
     )
     return styled(
         layered(shares, _reference_line(0.0, alt.Scale())),
@@ -273,7 +282,9 @@ def revenue_response_plot(revenue_change: Mapping[str, ArrayLike], price_change:
 
 
 def response_bins(revenue_change: Mapping[str, ArrayLike]) -> pl.DataFrame:
-    """Histogram of each distribution on common bins: ``draws, change`` (left end), ``share`` of its draws in the bin.
+    """Histogram of each distribution on common bins: ``draws, start, end, share`` (of its draws in the bin).
+
+    Bins span the central 98 % of all draws; what lies outside is not drawn.
 
     Raises
     ------
@@ -293,8 +304,8 @@ def response_bins(revenue_change: Mapping[str, ArrayLike]) -> pl.DataFrame:
     low, high = np.quantile(pooled, [0.01, 0.99])
     edges = np.linspace(low, high if high > low else low + 1e-3, BINS + 1)
     frames = [
-        pl.DataFrame({"draws": name, "change": edges[:-1]}).with_columns(
-            pl.Series("share", np.histogram(np.clip(draws, edges[0], edges[-1]), bins=edges)[0] / draws.size)
+        pl.DataFrame({"draws": name, "start": edges[:-1], "end": edges[1:]}).with_columns(
+            pl.Series("share", np.histogram(draws, bins=edges)[0] / draws.size)
         )
         for name, draws in arrays.items()
     ]

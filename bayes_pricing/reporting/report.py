@@ -1,7 +1,7 @@
 """One self-contained HTML file of a run: opens from disk, asks no other host for anything, runs no code but its own.
 
-A content-security policy in the file allows only the scripts and the style that were written with it, by their hashes; charts
-are Vega-Lite specifications drawn by Vega's interpreter, which needs no ``eval``.
+A content-security policy in the file allows only the scripts and the style that were written with it, by their hashes;
+charts are Vega-Lite specifications drawn by Vega's interpreter, which needs no ``eval``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -18,20 +19,24 @@ from markupsafe import Markup
 
 from bayes_pricing.errors import StorageError
 from bayes_pricing.reporting import formats
-from bayes_pricing.reporting.content import Report
-from bayes_pricing.reporting.decision_plots import ACTION_WORDS
+from bayes_pricing.reporting.content import DecisionPart, Report
+from bayes_pricing.reporting.decision_plots import objective_draws, outcome_unit
 from bayes_pricing.reporting.figures import (
     Figure,
     baseline_figures,
+    comparison,
     decision_figures,
     demand_figures,
     story_figure,
     trust_figures,
 )
 from bayes_pricing.reporting.tables import (
-    action_counts,
+    assessment_rows,
     examples,
     group_findings,
+    identification_rows,
+    items_to_test,
+    limit_words,
     refused_reasons,
     score_rows,
     top_items,
@@ -79,7 +84,7 @@ def render_report(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("plain", "signed", "price", "percent", "percent_change", "interval"):
+    for name in ("plain", "signed", "price", "percent", "percent_change", "interval", "whole"):
         environment.filters[name] = getattr(formats, name)
     environment.filters["examples"] = examples
     style, scripts = _static("report.css"), _scripts()
@@ -120,34 +125,48 @@ def chart_json(figure: Figure) -> Markup:
 
 def _parts(report: Report) -> dict[str, object]:
     """What the template shows besides the report itself: figures and tables."""
-    demand = report.demand
+    demand, sales = report.demand, report.sales
     population = demand.elasticities.filter(demand.elasticities["level"] == "population")
     parts: dict[str, object] = {
         "chart_json": chart_json,
-        "action_words": ACTION_WORDS,
         "population": next(population.iter_rows(named=True), None),
-        "findings": group_findings(report.sales.findings),
+        "assessment": assessment_rows(sales.assessment),
+        "identification": identification_rows(sales.identification),
+        "findings": group_findings(sales.findings),
         "demand_figures": demand_figures(demand),
         "trust_figures": trust_figures(report.trust),
-        "baseline_figures": (),
+        "decision": None,
     }
     if report.baselines is not None:
         parts["baseline_figures"] = baseline_figures(report.baselines, demand)
-        parts["score_headings"], parts["score_rows"] = score_rows(report.baselines.scores)
+        parts["score_headings"], parts["score_rows"] = score_rows(comparison(report.baselines, demand))
     if report.decision is not None:
-        decision = report.decision
-        counts = action_counts(decision.items)
-        parts |= {
-            "counts": counts,
-            "decision_figures": decision_figures(report, decision),
-            "stories": [
-                (story, story_figure(report, decision, story, number)) for number, story in enumerate(decision.stories)
-            ],
-            "top_items": list(top_items(decision, demand.elasticities).iter_rows(named=True)),
-            "refused": refused_reasons(decision.items),
-            "unit": report.unit_of(decision.objective),
-        }
+        parts |= _decision_parts(report, report.decision)
     return parts
+
+
+def _decision_parts(report: Report, part: DecisionPart) -> dict[str, object]:
+    decision, elasticities, period = part.decision, report.demand.elasticities, report.period
+    draws = decision.portfolio.change_draws
+    return {
+        "decision": decision,
+        "totals": [
+            (outcome, outcome_unit(decision, period, outcome), float((draws.sel(metric=outcome) > 0).mean()))
+            for outcome, change in decision.portfolio.changes.items()
+            if math.isfinite(change.mean)
+        ],
+        "unit": outcome_unit(decision, period),
+        "draws": objective_draws(decision).size,
+        "limits": [limit_words(limit) for limit in decision.limits],
+        "decision_findings": group_findings(decision.findings),
+        "decision_figures": decision_figures(decision, elasticities, period),
+        "stories": [
+            (story, story_figure(decision, story, number, period)) for number, story in enumerate(part.stories)
+        ],
+        "top_items": list(top_items(decision, elasticities).iter_rows(named=True)),
+        "items_to_test": list(items_to_test(decision).iter_rows(named=True)),
+        "refused": refused_reasons(decision),
+    }
 
 
 def _static(name: str) -> str:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import polars as pl
 
+from bayes_pricing.data.assessment import Assessment
+from bayes_pricing.demand.identification import WEAK_SE, Identification
 from bayes_pricing.errors import Finding
-from bayes_pricing.reporting.content import DecisionPart
+from bayes_pricing.pricing.decision import PriceDecision
+from bayes_pricing.reporting.decision_plots import decision_frame, with_elasticity
 from bayes_pricing.reporting.formats import plain
+from bayes_pricing.reporting.scoring import SCORES
 
 MOST_ITEMS = 200
+MOST_TESTS = 10
+CLEAR_SE = 0.5
+"""Standard error of an item's elasticity up to which its own sales are called clear."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,114 +69,121 @@ class ScoreRow:
     cells: tuple[tuple[str, bool], ...]
 
 
-def score_rows(scores: pl.DataFrame) -> tuple[tuple[str, ...], tuple[ScoreRow, ...]]:
-    """Headings and one row per estimator, in the order given; winners of each score are marked.
+def score_rows(means: pl.DataFrame) -> tuple[tuple[str, ...], tuple[ScoreRow, ...]]:
+    """Headings and one row per estimator of mean scores; the winner of each column is marked.
 
     Examples
     --------
-    >>> scores = pl.DataFrame({"estimator": ["a", "b"], "score": ["WAPE", "WAPE"], "unit": ["", ""],
-    ...                        "value": [0.2, 0.3], "lower_is_better": [True, True]})
-    >>> headings, rows = score_rows(scores)
-    >>> headings, rows[0].cells
-    (('WAPE',), (('0.200', True),))
+    >>> headings, rows = score_rows(pl.DataFrame({"estimator": ["a", "b"], "wape": [0.2, 0.3]}))
+    >>> headings, rows[0].cells, rows[1].cells
+    (('WAPE (share of units missed)',), (('0.200', True),), (('0.300', False),))
     """
-    names = scores["score"].unique(maintain_order=True).to_list()
-    headings: list[str] = []
-    best: dict[str, float | None] = {}
-    known: dict[tuple[str, str], float | None] = {}
-    for name in names:
-        rows = scores.filter(pl.col("score") == name)
-        unit = rows["unit"][0]
-        headings.append(f"{name} ({unit})" if unit else name)
-        finite = [value for value in rows["value"] if value is not None and value == value]
-        best[name] = (min if rows["lower_is_better"][0] else max)(finite, default=None)
-        known |= {(estimator, name): value for estimator, value in rows.select("estimator", "value").rows()}
-    estimators = scores["estimator"].unique(maintain_order=True).to_list()
-    table = tuple(
-        ScoreRow(
-            estimator=estimator,
-            cells=tuple(
-                (
-                    plain(known.get((estimator, name))),
-                    best[name] is not None and known.get((estimator, name)) == best[name],
-                )
-                for name in names
-            ),
-        )
-        for estimator in estimators
+    names = [name for name in SCORES if name in means.columns]
+    distance = means.select((pl.col(name) - SCORES[name].best).abs() for name in names)
+    wins = distance.select((pl.all() == pl.all().min()).fill_null(value=False))
+    rows = tuple(
+        ScoreRow(estimator=estimator, cells=tuple((plain(means[name][row]), wins[name][row]) for name in names))
+        for row, estimator in enumerate(means["estimator"])
     )
-    return tuple(headings), table
+    return tuple(SCORES[name].heading for name in names), rows
 
 
-def with_elasticity(items: pl.DataFrame, elasticities: pl.DataFrame) -> pl.DataFrame:
-    """Items with ``elasticity, elasticity_lower, elasticity_upper`` of their own row of the elasticity table.
+def assessment_rows(assessment: Assessment) -> tuple[tuple[str, float, str], ...]:
+    """Scores of data quality: (name, 0-100, what was found).
 
     Examples
     --------
-    >>> table = pl.DataFrame({"level": ["item"], "name": ["a"], "mean": [-2.0], "lower": [-3.0], "upper": [-1.0]})
-    >>> with_elasticity(pl.DataFrame({"item": ["a"]}), table).row(0)
-    ('a', -2.0, -3.0, -1.0)
+    >>> from bayes_pricing.data.assessment import Score
+    >>> fine = Score(value=100.0, findings=())
+    >>> assessment_rows(Assessment(completeness=fine, validity=fine, integrity=fine, realism=fine))[0]
+    ('Completeness', 100.0, 'nothing found')
     """
-    known = elasticities.filter(pl.col("level") == "item").select(
-        pl.col("name").alias("item"),
-        pl.col("mean").alias("elasticity"),
-        pl.col("lower").alias("elasticity_lower"),
-        pl.col("upper").alias("elasticity_upper"),
+    scores = {
+        "Completeness": assessment.completeness,
+        "Validity": assessment.validity,
+        "Integrity": assessment.integrity,
+        "Realism": assessment.realism,
+    }
+    return tuple(
+        (name, score.value, "; ".join(group.message for group in group_findings(score.findings)) or "nothing found")
+        for name, score in scores.items()
     )
-    return items.drop("elasticity", strict=False).join(known, on="item", how="left", maintain_order="left")
 
 
-def top_items(decision: DecisionPart, elasticities: pl.DataFrame, most: int = MOST_ITEMS) -> pl.DataFrame:
+def identification_rows(identification: Identification) -> tuple[tuple[str, int, str], ...]:
+    """How much the items' own rows can say of their elasticity: (class, number of items, what that means).
+
+    Examples
+    --------
+    >>> table = pl.DataFrame({"item": ["a", "b"], "elasticity_se": [0.3, None], "prior_only": [False, True]})
+    >>> rows = identification_rows(Identification(table=table, findings=(), prior_only=("b",)))
+    >>> [count for _, count, _ in rows]
+    [1, 0, 0, 1]
+    """
+    moved = identification.table.filter(~pl.col("prior_only"))
+    error = moved["elasticity_se"].fill_null(float("inf"))
+    clear, weak = int((error <= CLEAR_SE).sum()), int((error > WEAK_SE).sum())
+    return (
+        (f"standard error up to {CLEAR_SE}", clear, "their own sales say much"),
+        (f"{CLEAR_SE} to {WEAK_SE}", moved.height - clear - weak, "their own sales and their category speak together"),
+        (f"above {WEAK_SE}, or unknown", weak, "their own sales say less than what is known of prices in general"),
+        ("the price never moved", len(identification.prior_only), "their category speaks for them"),
+    )
+
+
+def top_items(decision: PriceDecision, elasticities: pl.DataFrame, most: int = MOST_ITEMS) -> pl.DataFrame:
     """Recommended changes worth most under the objective, at most `most`, each with its elasticity.
 
     Returns
     -------
     DataFrame
-        The decision's columns, ``move`` (relative change of price), ``gain, gain_lower, gain_upper`` (of the
-        objective), and ``elasticity, elasticity_lower, elasticity_upper``; items to be tested first come after those to change.
+        Columns of :func:`bayes_pricing.reporting.decision_plots.decision_frame`; ``gain, gain_lower, gain_upper`` (of
+        the objective), and ``elasticity, elasticity_lower, elasticity_upper``.
     """
-    objective = decision.objective
+    gain = {part: pl.col(f"{decision.objective}_{part}") for part in ("mean", "lower", "upper")}
     return (
-        with_elasticity(decision.items, elasticities)
-        .filter(pl.col("action").is_in(["change", "test_first"]))
-        .with_columns(
-            (pl.col("recommended_price") / pl.col("current_price") - 1.0).alias("move"),
-            pl.col(f"{objective}_mean").alias("gain"),
-            pl.col(f"{objective}_lower").alias("gain_lower"),
-            pl.col(f"{objective}_upper").alias("gain_upper"),
-        )
-        .sort(pl.col("action") != "change", -pl.col("gain"), "item")
+        with_elasticity(decision_frame(decision), elasticities)
+        .filter(pl.col("action") == "change")
+        .with_columns(gain=gain["mean"], gain_lower=gain["lower"], gain_upper=gain["upper"])
+        .sort(-pl.col("gain"), "item")
         .head(most)
     )
 
 
-def refused_reasons(items: pl.DataFrame) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
-    """What was refused: (reason, number of items, their names), the commonest reason first.
-
-    Examples
-    --------
-    >>> items = pl.DataFrame({"item": ["a", "b"], "action": ["refused", "hold"], "reason": ["no cost is known", None]})
-    >>> refused_reasons(items)
-    (('no cost is known', 1, ('a',)),)
-    """
-    refused = items.filter(pl.col("action") == "refused").with_columns(
-        pl.col("reason").fill_null("no reason was recorded")
+def items_to_test(decision: PriceDecision, most: int = MOST_TESTS) -> pl.DataFrame:
+    """Items whose price is worth testing first, the most valuable test first."""
+    tests = decision_frame(decision).filter(
+        (pl.col("action") == "test_first") & pl.col("value_of_testing").is_not_null()
     )
-    grouped = refused.group_by("reason", maintain_order=True).agg(pl.col("item"))
-    rows = [(reason, len(names), tuple(names)) for reason, names in grouped.rows()]
+    return tests.sort(-pl.col("value_of_testing"), "item").head(most)
+
+
+def refused_reasons(decision: PriceDecision) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
+    """What was refused: (reason, number of items, their names), the commonest reason first."""
+    refused = decision_frame(decision).filter(pl.col("action") == "refused")
+    reason = pl.col("reason").fill_null("no reason was recorded")
+    grouped = refused.with_columns(reason).group_by("reason", maintain_order=True).agg(pl.col("item"))
+    rows = [(text, len(names), tuple(names)) for text, names in grouped.rows()]
     return tuple(sorted(rows, key=lambda row: -row[1]))
 
 
-def action_counts(items: pl.DataFrame) -> dict[str, int]:
-    """Number of items per action; 0 where no item has it.
+def limit_words(limit: object) -> str:
+    """A limit in words: its name, then its settings.
 
     Examples
     --------
-    >>> action_counts(pl.DataFrame({"action": ["change", "change", "hold"]}))
-    {'change': 2, 'hold': 1, 'test_first': 0, 'refused': 0}
+    >>> from bayes_pricing.pricing.constraints import MaxChange
+    >>> limit_words(MaxChange(share=0.15))
+    'max change: share 0.15'
     """
-    seen = dict(items.group_by("action").len().rows())
-    return {action: int(seen.get(action, 0)) for action in ("change", "hold", "test_first", "refused")}
+    settings = msgspec.to_builtins(limit)
+    shown = [
+        f"{name.replace('_', ' ')} {'by item' if isinstance(value, dict) else value}"
+        for name, value in settings.items()
+        if value is not None
+    ]
+    title = str(getattr(limit, "name", type(limit).__name__)).replace("_", " ")
+    return f"{title}: {', '.join(shown)}" if shown else title
 
 
 def examples(names: Iterable[str], most: int = 3) -> str:

@@ -24,6 +24,7 @@ from bayes_pricing.reporting.marks import (
     tips,
     values,
 )
+from bayes_pricing.reporting.scoring import SCORES, mean_scores
 
 
 def pit_histogram(pit: ArrayLike, bins: int = 20) -> alt.LayerChart:
@@ -103,13 +104,14 @@ def pit_bars(pit: ArrayLike, bins: int = 20) -> tuple[NDArray[np.float64], float
     return counts / known.size, low, high, int(known.size)
 
 
-def coverage_plot(coverage: pl.DataFrame) -> alt.LayerChart:
-    """How often intervals held what they should, against how often they promised to.
+def coverage_plot(scores: pl.DataFrame) -> alt.LayerChart:
+    """How often intervals of predicted units held what was sold, against how often they promised to.
 
     Parameters
     ----------
-    coverage : DataFrame
-        Columns ``estimator, probability`` (promised) and ``coverage`` (seen), both in [0, 1].
+    scores : DataFrame
+        Columns ``estimator`` and ``coverage_50, coverage_80, coverage_95`` of
+        :func:`bayes_pricing.baselines.evaluation.evaluate`, averaged over its origins.
 
     Raises
     ------
@@ -118,16 +120,17 @@ def coverage_plot(coverage: pl.DataFrame) -> alt.LayerChart:
 
     Examples
     --------
-    >>> seen = pl.DataFrame({"estimator": ["this model"] * 2, "probability": [0.5, 0.9], "coverage": [0.48, 0.91]})
+    >>> seen = pl.DataFrame({"estimator": ["this model"], "coverage_50": [0.49], "coverage_80": [0.81],
+    ...                      "coverage_95": [0.94]})
     >>> coverage_plot(seen).to_dict()["title"]["subtitle"]
     'on the line intervals are honest; below it too narrow'
     """
-    require_columns(coverage, ["estimator", "probability", "coverage"], "The coverage plot")
+    coverage = coverage_rows(scores)
     names = coverage["estimator"].unique(maintain_order=True).to_list()
     names.sort(key=lambda name: name != POSTERIOR)
     domain = alt.Scale(domain=[0, 1])
     x = alt.X("probability:Q", scale=domain, axis=quiet_axis("Promised by the interval", "%"))
-    y = alt.Y("coverage:Q", scale=domain, axis=quiet_axis("Seen", "%"))
+    y = alt.Y("coverage:Q", scale=domain, axis=quiet_axis("Share of sales inside", "%"))
     colour = alt.Color("estimator:N", scale=alt.Scale(domain=names, range=[BLUE, *OTHERS]))
     seen = alt.Chart(values(coverage)).encode(
         x=x, y=y, color=colour, tooltip=tips("estimator", "probability", "coverage")
@@ -146,48 +149,75 @@ def coverage_plot(coverage: pl.DataFrame) -> alt.LayerChart:
     )
 
 
-def score_plot(scores: pl.DataFrame, score: str, unit: str = "") -> alt.LayerChart:
+def coverage_rows(scores: pl.DataFrame) -> pl.DataFrame:
+    """Mean coverage over the origins: ``estimator, probability`` (promised) and ``coverage`` (seen), in [0, 1].
+
+    Raises
+    ------
+    SpecError
+        If a column is absent or there are no rows.
+
+    Examples
+    --------
+    >>> seen = pl.DataFrame({"estimator": ["a"], "coverage_50": [0.49], "coverage_80": [0.81], "coverage_95": [0.94]})
+    >>> coverage_rows(seen).rows()
+    [('a', 0.5, 0.49), ('a', 0.8, 0.81), ('a', 0.95, 0.94)]
+    """
+    promised = {"coverage_50": 0.5, "coverage_80": 0.8, "coverage_95": 0.95}
+    require_columns(scores, ["estimator", *promised], "The coverage plot")
+    means = scores.group_by("estimator", maintain_order=True).agg(pl.col(name).mean() for name in promised)
+    long = means.unpivot(index="estimator", variable_name="probability", value_name="coverage")
+    order = pl.col("estimator").replace_strict({name: place for place, name in enumerate(means["estimator"])})
+    return long.with_columns(pl.col("probability").replace_strict(promised)).sort(order, "probability")
+
+
+def score_plot(scores: pl.DataFrame, score: str) -> alt.LayerChart:
     """One score of every estimator, best first, with its value written beside the mark.
 
     Parameters
     ----------
     scores : DataFrame
-        Columns ``estimator, score, value, lower_is_better``; rows of other scores are ignored.
+        Columns ``estimator`` and `score`, as :func:`bayes_pricing.baselines.evaluation.evaluate` gives them; scores of
+        several origins are averaged. The estimator ``this model`` has its own colour.
     score : str
-        Which score to draw.
-    unit : str
-        Unit of the score for the axis title.
+        Which score to draw; one of :data:`bayes_pricing.reporting.scoring.SCORES`.
 
     Raises
     ------
     SpecError
-        If a column is absent or no row has this score.
+        If the score is unknown, or no estimator has it.
 
     Examples
     --------
-    >>> scores = pl.DataFrame({"estimator": ["this model", "linear"], "score": ["WAPE"] * 2, "value": [0.2, 0.3],
-    ...                        "lower_is_better": [True, True]})
-    >>> score_plot(scores, "WAPE").to_dict()["title"]["subtitle"]
+    >>> scores = pl.DataFrame({"estimator": ["linear", "this model"], "wape": [0.3, 0.2]})
+    >>> score_plot(scores, "wape").to_dict()["title"]["subtitle"]
     'lower is better; best: this model'
     """
-    require_columns(scores, ["estimator", "score", "value", "lower_is_better"], "The score plot")
-    rows = scores.filter((pl.col("score") == score) & pl.col("value").is_finite())
-    require_columns(rows, ["value"], f"The plot of the score {score!r}")
-    low_wins = bool(rows["lower_is_better"][0])
-    rows = rows.sort("value", descending=not low_wins).select(
-        "estimator", "value", pl.col("value").map_elements(plain, return_dtype=pl.String).alias("text")
+    if score not in SCORES:
+        raise SpecError(f"There is no score {score!r}; choose one of {', '.join(SCORES)}.")
+    require_columns(scores, ["estimator", score], f"The plot of the score {score!r}")
+    meaning = SCORES[score]
+    rows = mean_scores(scores.select("estimator", score))
+    require_columns(rows, [score], f"The plot of the score {score!r}")
+    rows = (
+        rows.drop_nulls()
+        .sort((pl.col(score) - meaning.best).abs())
+        .select(
+            "estimator",
+            pl.col(score).alias("value"),
+            pl.col(score).map_elements(plain, return_dtype=pl.String).alias("text"),
+        )
     )
     order = rows["estimator"].to_list()
     colour = alt.condition(
         alt.FieldEqualPredicate(field="estimator", equal=POSTERIOR), alt.value(BLUE), alt.value(GREY)
     )
+    ends = [0.0, *rows["value"]]
+    span = max(ends) - min(ends)
+    domain = [min(ends) - (0.12 * span if min(ends) < 0 else 0.0), max(ends) + 0.12 * span]
     base = alt.Chart(values(rows)).encode(
         y=alt.Y("estimator:N", sort=order, axis=quiet_axis(None, grid=False)),
-        x=alt.X(
-            "value:Q",
-            axis=quiet_axis(f"{score} ({unit})" if unit else score, ticks=4),
-            scale=alt.Scale(domainMin=min(0.0, *rows["value"])),
-        ),
+        x=alt.X("value:Q", axis=quiet_axis(meaning.heading, ticks=4), scale=alt.Scale(domain=domain, nice=False)),
     )
     return styled(
         layered(
@@ -195,8 +225,8 @@ def score_plot(scores: pl.DataFrame, score: str, unit: str = "") -> alt.LayerCha
             base.mark_point(filled=True, size=80, opacity=1).encode(color=colour),
             base.mark_text(align="left", dx=9, fontSize=12, color=INK).encode(text="text:N"),
         ),
-        score,
-        f"{'lower' if low_wins else 'higher'} is better; best: {order[0]}",
-        f"{score} of {len(order)} estimators, best first.",
+        meaning.label,
+        f"{meaning.hint}; best: {order[0]}",
+        f"{meaning.label} of {len(order)} estimators, best first.",
         alt.Step(26),
     )

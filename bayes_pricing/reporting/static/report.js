@@ -3,11 +3,11 @@
 for (const place of document.querySelectorAll("[data-chart]")) {
   const spec = JSON.parse(document.getElementById(place.dataset.chart).textContent);
   if (place.clientWidth < 560) {
-    spec.config.axis.labelLimit = 105;
+    spec.config.axis.labelLimit = place.clientWidth < 340 ? 90 : 125;
     spec.config.legend.columns = place.clientWidth < 420 ? 2 : 3;
   }
   try {
-    const runtime = vega.parse(vegaLite.compile(spec).spec, null, { ast: true });
+    const runtime = vega.parse(vegaLite.compile(spec, { logger: vega.logger(vega.Error) }).spec, null, { ast: true });
     const view = new vega.View(runtime, { expr: vegaInterpreter, renderer: "svg", container: place });
     view.runAsync().then(() => place.classList.add("drawn"));
   } catch (error) {
