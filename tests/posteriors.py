@@ -46,7 +46,7 @@ class ArrayPosterior:
         if level == "item":
             at = self._positions(units)
             values = np.stack([self.level[:, :, at], self.elasticity[:, :, at]], axis=-1)
-            names = [self.names[index] for index in at]
+            names = self.names if units is None else list(units)
         else:
             known = sorted(set(self.items[level].to_list()))
             names = known if units is None else list(units)
@@ -68,9 +68,8 @@ class ArrayPosterior:
 
     def log_smearing(self, units: Sequence[str] | None = None) -> xr.DataArray:
         at = self._positions(units)
-        return xr.DataArray(
-            self.smearing[:, :, at], dims=("chain", "draw", "item"), coords={"item": [self.names[i] for i in at]}
-        )
+        names = self.names if units is None else list(units)
+        return xr.DataArray(self.smearing[:, :, at], dims=("chain", "draw", "item"), coords={"item": names})
 
     def own_data_weight(self) -> xr.DataArray:
         return xr.DataArray(self.weight, dims=("item",), coords={"item": self.names})

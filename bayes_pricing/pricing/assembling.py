@@ -19,43 +19,20 @@ from bayes_pricing.pricing.decision import (
     ItemDecision,
     PortfolioDecision,
     PriceDecision,
-    ShadowPrice,
     estimate,
     estimates,
 )
 from bayes_pricing.pricing.judging import SMALLEST_MOVE, Judged
 from bayes_pricing.pricing.ladder import binding_limits
-from bayes_pricing.pricing.outlook import Block, build_outlook
+from bayes_pricing.pricing.outlook import Block, Outlook
 from bayes_pricing.pricing.problem import Problem
 from bayes_pricing.pricing.profit import OBJECTIVES, Objective, UnitValue
-from bayes_pricing.pricing.risk import FEWEST_TAIL_DRAWS, tail_mean
+from bayes_pricing.pricing.risk import FEWEST_TAIL_DRAWS, tail_mean, tail_weights
+from bayes_pricing.pricing.solution import Solution
 from bayes_pricing.pricing.support import support_levels
 
 Floats = NDArray[np.float64]
 DEFAULT_TAIL = 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Solution:
-    """What an engine answers: prices, and the proof of how good they are.
-
-    Attributes
-    ----------
-    prices : array (J,)
-    upper_bound : float
-    certificate, engine : str
-    shadow_prices : tuple of ShadowPrice
-        Of the coupling limits.
-    chosen_on : array of int or None
-        Draws on which a portfolio risk limit was enforced; None for all.
-    """
-
-    prices: Floats
-    upper_bound: float
-    certificate: str
-    engine: str
-    shadow_prices: tuple[ShadowPrice, ...] = ()
-    chosen_on: NDArray[np.intp] | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -134,7 +111,7 @@ def _decide_block(
             continue
         change = part.change(chosen[moved], value.part(moved))
         totals.change[index] += change[known[moved]].sum(axis=0)
-        for row, summary in zip(moved, estimates(change), strict=True):
+        for row, summary in zip(moved.tolist(), estimates(change), strict=True):
             summaries[metric][row] = summary if known[row] else None
         if metric == problem.objective:
             better[moved], mean_change[moved] = (change > 0).mean(axis=1), change.mean(axis=1)
@@ -177,7 +154,7 @@ def _actions(judged: Judged, where: slice, moved: NDArray[np.intp]) -> list[Acti
     actions: list[Action] = ["hold"] * (where.stop - where.start)
     for row in moved.tolist():
         actions[row] = "change"
-    for row in range(len(actions)):
+    for row, _ in enumerate(actions):
         if judged.refused[where.start + row]:
             actions[row] = "refused"
         elif judged.test_first[where.start + row]:
@@ -186,7 +163,7 @@ def _actions(judged: Judged, where: slice, moved: NDArray[np.intp]) -> list[Acti
 
 
 def _count_broken(limits: Limits, block: Block, prices: Floats, actions: list[Action], broken: dict[str, int]) -> None:
-    outlook = build_outlook(block, prices[:, None])
+    outlook = Outlook(block=block, prices=prices[:, None])
     judged = np.array([action != "refused" for action in actions], dtype=np.bool_)
     for limit in limits.item:
         count = int((~limit.allows(outlook)[:, 0] & judged).sum())
@@ -270,31 +247,6 @@ def _with_contributions(
         part = block.part(moved)
         parts[where.start + moved] = -part.change(prices[where][moved], part.facts.value)[:, tail] @ weights[tail]
     return [replace(item, shortfall_contribution=float(part)) for item, part in zip(items, parts, strict=True)]
-
-
-def tail_weights(change: Floats, share: float, among: NDArray[np.intp] | None = None) -> Floats:
-    """Weight of every draw in the mean over the worst `share`, array (S,) summing to 1; the boundary draw in part.
-
-    Parameters
-    ----------
-    change : array (S,)
-    share : float in (0, 1)
-    among : array of int, optional
-        Only these draws count.
-
-    Examples
-    --------
-    >>> tail_weights(np.array([3.0, 1.0, 2.0, 0.0]), 0.375).round(4).tolist()
-    [0.0, 0.3333, 0.0, 0.6667]
-    """
-    places = np.arange(change.size) if among is None else among
-    order = places[np.argsort(change[places], kind="stable")]
-    count = round(share * order.size, 9)
-    whole = min(int(count), order.size - 1)
-    weights = np.zeros(change.size)
-    weights[order[:whole]] = 1.0 / count
-    weights[order[whole]] = (count - whole) / count
-    return weights
 
 
 def _stale_on(table: pl.DataFrame, horizon_periods: float) -> date | int | None:

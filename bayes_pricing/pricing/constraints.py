@@ -266,7 +266,7 @@ class MaxLossProbability:
 
     def allows(self, outlook: Outlook) -> Bools:
         """Which candidate prices are allowed, array (J, K)."""
-        return outlook.probability_worse() <= self.probability + SLACK
+        return outlook.probability_worse <= self.probability + SLACK
 
     def moved(self, steps: float) -> MaxLossProbability:
         """The limit `steps` steps looser (tighter when negative)."""

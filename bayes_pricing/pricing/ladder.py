@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.pricing.constraints import Limits, PriceLadder
-from bayes_pricing.pricing.outlook import Block, Bools, ItemFacts, Outlook, build_outlook
+from bayes_pricing.pricing.outlook import Block, Bools, ItemFacts, Outlook
 
 Floats = NDArray[np.float64]
 
 GRID_POINTS = 61
 NEWTON_STEPS = 4
 """From within a grid step of a smooth peak four Newton steps reach machine precision."""
-HALVINGS = 12
+HALVINGS = 14
 """Halvings of the grid step towards a limit that lies between two candidates."""
 PROBE = 1e-3
 """Log-price distance at which a price just beyond the chosen one is looked at."""
@@ -88,7 +88,9 @@ def choose_prices(block: Block, limits: Limits, points: int = GRID_POINTS) -> Ch
     -------
     Choice
     """
-    outlook = build_outlook(block, candidate_prices(block.facts, limits, points), geometric=limits.ladder is None)
+    outlook = Outlook(
+        block=block, prices=candidate_prices(block.facts, limits, points), geometric=limits.ladder is None
+    )
     allowed = limits.allows(outlook)
     score = np.where(allowed, outlook.expected_change, -np.inf)
     best = score.argmax(axis=1)
@@ -117,15 +119,13 @@ def _refined(block: Block, limits: Limits, prices: Floats, change: Floats, outlo
         bracket = Bracket(width=width[live], low=low, high=high)
         part = block.part(live)
         peaks = _stationary(part, prices[live], bracket)
-        near = build_outlook(part, peaks[:, None])
-        allowed = limits.allows(near)[:, 0]
-        better = allowed & (near.expected_change[:, 0] > change[live])
+        near = Outlook(block=part, prices=peaks[:, None])
+        barred = np.flatnonzero(~limits.allows(near)[:, 0])
+        if len(barred):
+            peaks[barred] = _halved(part.part(barred), limits, prices[live[barred]], peaks[barred])
+            near = Outlook(block=part, prices=peaks[:, None])
+        better = near.expected_change[:, 0] > change[live]
         prices[live[better]], change[live[better]] = peaks[better], near.expected_change[better, 0]
-        edge = live[~allowed]
-        if len(edge):
-            prices[edge], change[edge] = _halved(
-                block.part(edge), limits, prices[edge], change[edge], bracket.part(np.flatnonzero(~allowed))
-            )
     return prices, change
 
 
@@ -136,10 +136,6 @@ class Bracket:
     width: Floats
     low: Floats
     high: Floats
-
-    def part(self, where: NDArray[np.intp]) -> Bracket:
-        """The same for some of the items, by position."""
-        return Bracket(width=self.width[where], low=self.low[where], high=self.high[where])
 
 
 def _stationary(block: Block, start: Floats, bracket: Bracket) -> Floats:
@@ -162,56 +158,41 @@ def _stationary(block: Block, start: Floats, bracket: Bracket) -> Floats:
     return prices
 
 
-def _halved(block: Block, limits: Limits, prices: Floats, change: Floats, bracket: Bracket) -> tuple[Floats, Floats]:
-    """Close in on a limit between two candidates by halving the step around the best point that keeps it."""
-    rows = np.arange(len(prices))
-    step = bracket.width
+def _halved(block: Block, limits: Limits, kept: Floats, barred: Floats) -> Floats:
+    """Close in on the limit that lies between an allowed price and a better one that is not, by bisection."""
+    low, high = np.log(kept), np.log(barred)
     for _ in range(HALVINGS):
-        step = step / 2.0
-        around = np.stack([prices * np.exp(-step), prices * np.exp(step)], axis=1)
-        near = build_outlook(block, around.clip(bracket.low[:, None], bracket.high[:, None]))
-        score = np.where(limits.allows(near), near.expected_change, -np.inf)
-        side = score.argmax(axis=1)
-        better = score[rows, side] > change
-        prices, change = np.where(better, near.prices[rows, side], prices), np.where(better, score[rows, side], change)
-    return prices, change
+        middle = (low + high) / 2.0
+        allowed = limits.allows(Outlook(block=block, prices=np.exp(middle)[:, None]))[:, 0]
+        low, high = np.where(allowed, middle, low), np.where(allowed, high, middle)
+    return np.exp(low)
 
 
 def best_on_each_draw(block: Block, choice: Choice) -> Floats:
     r"""Mean over draws of the best allowed change on that draw: what knowing demand would bring, array (J,).
 
-    Under constant elasticity a draw's money has one peak, at :math:`b \varepsilon / (k (1 + \varepsilon))` for
-    :math:`\varepsilon < -1` (k the share of the price kept, b the charge per unit) and at the highest price
-    otherwise, so only the two candidates around it are evaluated.
+    Of two neighbouring prices the higher is better on a draw where its elasticity is above
+    :math:`-\log(v_{k+1} / v_k) / (L_{k+1} - L_k)`; these thresholds rise with the price, so one search per draw finds
+    its best price.
     """
     value = block.facts.value
     current = block.facts.current_price
-    peak = _log_peaks(block)
     means = np.empty(len(current))
     for row in range(len(current)):
-        allowed = choice.outlook.prices[row, choice.allowed[row]]
-        prices = np.unique(np.append(allowed, choice.prices[row]))
-        log_ratio = np.log(prices / current[row])
+        prices = np.unique(np.append(choice.outlook.prices[row, choice.allowed[row]], choice.prices[row]))
         worth = value.kept[row] * prices - value.charge[row]
+        earning = worth > 0
+        if earning.any():
+            prices, worth = prices[earning], worth[earning]
+        else:
+            prices, worth = prices[-1:], worth[-1:]
+        log_ratio = np.log(prices / current[row])
         today = value.kept[row] * current[row] - value.charge[row]
-        above = np.minimum(log_ratio.searchsorted(peak[row]), len(prices) - 1)
         elasticity = block.draws.elasticity[row]
-        best = np.full(elasticity.shape, -np.inf)
-        for index in (above, np.maximum(above - 1, 0)):
-            change = worth[index] * np.expm1(elasticity * log_ratio[index]) + (worth[index] - today)
-            np.maximum(best, change, out=best)
-        means[row] = (best * block.units_today[row]).mean()
+        best = (-np.diff(np.log(np.abs(worth))) / np.diff(log_ratio)).searchsorted(elasticity)
+        change = np.expm1(elasticity * log_ratio[best]) * worth[best] + (worth - today)[best]
+        means[row] = change @ block.units_today[row] / elasticity.size
     return means
-
-
-def _log_peaks(block: Block) -> Floats:
-    elasticity = block.draws.elasticity
-    kept, charge = block.facts.value.kept[:, None], block.facts.value.charge[:, None]
-    if not kept.any():
-        return np.where(elasticity < 0, -np.inf, np.inf)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        peak = np.log(charge * elasticity / (kept * (1.0 + elasticity)) / block.facts.current_price[:, None])
-    return np.where(elasticity < -1.0, peak, np.inf)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -242,7 +223,7 @@ def binding_limits(block: Block, limits: Limits, prices: Floats) -> Binding:
     -------
     Binding
     """
-    outlook = build_outlook(block, np.stack([prices, *_probes(prices, limits.ladder)], axis=1))
+    outlook = Outlook(block=block, prices=np.stack([prices, *_probes(prices, limits.ladder)], axis=1))
     change = outlook.expected_change
     scale = np.abs(block.facts.value.at(prices)) * outlook.expected_units[:, 0]
     better = change[:, 1:] - change[:, :1] > 1e-9 * scale[:, None]
@@ -283,7 +264,7 @@ def conflicting_limits(block: Block, limits: Limits) -> tuple[tuple[str, ...], .
     share = np.linspace(np.log(0.25), np.log(4.0), 241)
     current = block.facts.current_price
     prices = np.concatenate([current[:, None], current[:, None] * np.exp(share)], axis=1)
-    outlook = build_outlook(block, prices)
+    outlook = Outlook(block=block, prices=prices)
     masks = {limit.name: limit.allows(outlook) for limit in limits.item}
     conflicts: list[tuple[str, ...]] = []
     for row in range(len(current)):

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from bayes_pricing.demand.posterior import DemandPosterior
-from bayes_pricing.pricing.assembling import Solution, assemble
+from bayes_pricing.pricing.assembling import assemble
 from bayes_pricing.pricing.constraints import Limit
+from bayes_pricing.pricing.coupled import solve_coupled
 from bayes_pricing.pricing.decision import PriceDecision
 from bayes_pricing.pricing.judging import Judged, judge_items
 from bayes_pricing.pricing.ladder import GRID_POINTS
 from bayes_pricing.pricing.problem import build_problem
 from bayes_pricing.pricing.profit import Economics, Objective
+from bayes_pricing.pricing.solution import Solution
 from bayes_pricing.pricing.value_of_information import TestingRule
 
 DEFAULT_TESTING = TestingRule()
@@ -67,7 +69,10 @@ def optimize_prices(
         posterior, economics, objective, limits, horizon_periods=horizon_periods, items=items, testing=testing
     )
     judged = judge_items(problem)
-    return assemble(problem, judged, _separable(judged), seed=seed)
+    solution = _separable(judged)
+    if problem.limits.couples:
+        solution = solve_coupled(problem, judged, solution, seed=seed)
+    return assemble(problem, judged, solution, seed=seed)
 
 
 def _separable(judged: Judged) -> Solution:

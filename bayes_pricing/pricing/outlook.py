@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -115,40 +116,65 @@ def build_block(facts: ItemFacts, draws: DemandDraws) -> Block:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Outlook:
-    """Candidate prices of a block and what is expected of each.
+    """Candidate prices of a block and, computed when first asked for, what is expected of each.
 
     Attributes
     ----------
     block : Block
     prices : array (J, K)
         Candidates, currency per unit.
-    expected_units : array (J, K)
-        Mean over draws, units per period.
+    geometric : bool
+        The columns from the second on are equally spaced in log price: one exponential per draw serves them all.
     """
 
     block: Block
     prices: Floats
-    expected_units: Floats
+    geometric: bool = False
 
     @property
     def facts(self) -> ItemFacts:
         """Facts of the block's items."""
         return self.block.facts
 
-    @property
+    @cached_property
+    def log_ratio(self) -> Floats:
+        """Log of each candidate over today's price, array (J, K); exactly 0 at today's price."""
+        return np.asarray(np.log(self.prices / self.facts.current_price[:, None]), dtype=np.float64)
+
+    @cached_property
     def is_today(self) -> Bools:
         """True where the candidate is today's price, array (J, K)."""
-        return np.isclose(self.prices, self.facts.current_price[:, None], rtol=1e-12, atol=0.0)
+        return np.abs(self.log_ratio) < 1e-12
 
-    @property
+    @cached_property
+    def expected_units(self) -> Floats:
+        """Mean over draws of expected units per period, array (J, K)."""
+        elasticity, log_ratio = self.block.draws.elasticity, self.log_ratio
+        expected = np.empty_like(self.prices)
+        count = self.prices.shape[1]
+        if not self.geometric:
+            for column in range(count):
+                units = np.exp(elasticity * log_ratio[:, column, None])
+                expected[:, column] = np.einsum("js,js->j", units, self.block.units_today)
+            return np.asarray(expected / elasticity.shape[1], dtype=np.float64)
+        expected[:, 0] = np.einsum("js,js->j", self.block.units_today, np.exp(elasticity * log_ratio[:, 0, None]))
+        units = self.block.units_today * np.exp(elasticity * log_ratio[:, 1, None])
+        step = np.exp(elasticity * ((log_ratio[:, -1] - log_ratio[:, 1]) / max(count - 2, 1))[:, None])
+        for column in range(1, count):
+            expected[:, column] = units.sum(axis=1)
+            units *= step
+        return np.asarray(expected / elasticity.shape[1], dtype=np.float64)
+
+    @cached_property
     def expected_change(self) -> Floats:
         """Expected change of the objective per period against today, array (J, K); exactly 0 at today's price."""
-        today = self.block.facts.value.at(self.facts.current_price) * self.block.units_today.mean(axis=1)
-        change = self.facts.value.at(self.prices) * self.expected_units - today[:, None]
-        return np.where(self.is_today, 0.0, change)
+        value = self.facts.value
+        today = value.at(self.facts.current_price) * self.block.units_today.mean(axis=1)
+        return np.where(self.is_today, 0.0, value.at(self.prices) * self.expected_units - today[:, None])
 
+    @cached_property
     def probability_worse(self) -> Floats:
         r"""Posterior probability that a candidate earns less than today, array (J, K).
 
@@ -156,22 +182,19 @@ class Outlook:
         elasticity is on the wrong side of :math:`-\log(v(p) / v(p_0)) / L`: today's volume cancels, so one sort serves
         all prices.
         """
-        current = self.facts.current_price[:, None]
-        log_ratio = np.log(self.prices / current)
-        worth, today = self.facts.value.at(self.prices), self.facts.value.at(self.facts.current_price)[:, None]
-        today = np.broadcast_to(today, worth.shape)
+        worth, value = self.facts.value.at(self.prices), self.facts.value
+        today = np.broadcast_to(value.at(self.facts.current_price)[:, None], worth.shape)
         same_sign = (worth * today) > 0
         with np.errstate(divide="ignore", invalid="ignore"):
-            threshold = np.where(same_sign, -np.log(worth / today) / log_ratio, 0.0)
-        threshold = np.nan_to_num(threshold)
-        below = np.empty_like(self.prices)
-        above = np.empty_like(self.prices)
+            threshold = np.where(same_sign & ~self.is_today, -np.log(worth / today) / self.log_ratio, 0.0)
+        loses_below = (self.log_ratio > 0) == (today > 0)
+        threshold = np.where(loses_below, threshold, np.nextafter(threshold, np.inf))
         draws = self.block.sorted_elasticity.shape[1]
+        below = np.empty_like(self.prices)
         for row, ordered in enumerate(self.block.sorted_elasticity):
-            below[row] = ordered.searchsorted(threshold[row], side="left") / draws
-            above[row] = 1.0 - ordered.searchsorted(threshold[row], side="right") / draws
-        loses_below = (log_ratio > 0) == (today > 0)
-        worse = np.where(same_sign, np.where(loses_below, below, above), (worth < today).astype(np.float64))
+            below[row] = ordered.searchsorted(threshold[row])
+        worse = np.where(loses_below, below, draws - below) / draws
+        worse = np.where(same_sign, worse, (worth < today).astype(np.float64))
         return np.where(self.is_today, 0.0, worse)
 
     def shortfall(self, share: float) -> Floats:
@@ -181,35 +204,3 @@ class Outlook:
             for column in range(self.prices.shape[1])
         ]
         return np.stack(columns, axis=1)
-
-
-def build_outlook(block: Block, prices: Floats, *, geometric: bool = False) -> Outlook:
-    """Expected units of every candidate price.
-
-    Parameters
-    ----------
-    block : Block
-    prices : array (J, K)
-    geometric : bool
-        The columns from the second on are equally spaced in log price: one exponential per draw serves them all.
-
-    Returns
-    -------
-    Outlook
-    """
-    log_ratio = np.log(prices / block.facts.current_price[:, None])
-    expected = np.empty_like(prices)
-    elasticity = block.draws.elasticity
-    if not geometric:
-        for column in range(prices.shape[1]):
-            units = np.exp(elasticity * log_ratio[:, column, None])
-            units *= block.units_today
-            expected[:, column] = units.mean(axis=1)
-        return Outlook(block=block, prices=prices, expected_units=expected)
-    expected[:, 0] = (block.units_today * np.exp(elasticity * log_ratio[:, 0, None])).mean(axis=1)
-    units = block.units_today * np.exp(elasticity * log_ratio[:, 1, None])
-    step = np.exp(elasticity * ((log_ratio[:, -1] - log_ratio[:, 1]) / max(prices.shape[1] - 2, 1))[:, None])
-    for column in range(1, prices.shape[1]):
-        expected[:, column] = units.mean(axis=1)
-        units *= step
-    return Outlook(block=block, prices=prices, expected_units=expected)

@@ -62,6 +62,31 @@ def tail_mean(values: Floats, share: float) -> Floats:
     return np.asarray(total / count, dtype=np.float64)
 
 
+def tail_weights(change: Floats, share: float, among: NDArray[np.intp] | None = None) -> Floats:
+    """Weight of every draw in the mean over the worst `share`, array (S,) summing to 1; the boundary draw in part.
+
+    Parameters
+    ----------
+    change : array (S,)
+    share : float in (0, 1)
+    among : array of int, optional
+        Only these draws count.
+
+    Examples
+    --------
+    >>> tail_weights(np.array([3.0, 1.0, 2.0, 0.0]), 0.375).round(4).tolist()
+    [0.0, 0.3333, 0.0, 0.6667]
+    """
+    places = np.arange(change.size) if among is None else among
+    order = places[np.argsort(change[places], kind="stable")]
+    count = round(share * order.size, 9)
+    whole = min(int(count), order.size - 1)
+    weights = np.zeros(change.size)
+    weights[order[:whole]] = 1.0 / count
+    weights[order[whole]] = (count - whole) / count
+    return weights
+
+
 def expected_shortfall(profit: xr.DataArray, level: float = 0.95) -> xr.DataArray:
     r"""Mean loss over the worst ``1 - level`` share of posterior draws.
 
