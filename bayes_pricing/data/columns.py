@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,14 @@ import polars as pl
 MISSING_TEXT = ("", "na", "n/a", "nan", "null", "none")
 """Texts (any case) that stand for a missing number or period, as other programs write them."""
 
-PeriodKind = Literal["date", "integer"]
+PeriodKind = Literal["integer", "day", "week", "month", "quarter"]
+
+_PERIOD_PATTERNS: dict[PeriodKind, str] = {
+    "integer": r"^-?\d+$",
+    "week": r"^\d{4}-?W\d{2}$",
+    "month": r"^\d{4}-\d{2}$",
+    "quarter": r"^\d{4}-?Q[1-4]$",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,12 +103,12 @@ def read_flag(name: str, dtype: pl.DataType) -> Reading:
 
 
 def period_kind(frame: pl.LazyFrame, name: str) -> PeriodKind:
-    """Say whether a period column holds whole numbers or dates; text is judged by its first value.
+    """Say how a period column is written; text is judged by its first value, and must then keep to it.
 
     Examples
     --------
     >>> period_kind(pl.LazyFrame({"week": ["2026-W02", "2026-W03"]}), "week")
-    'date'
+    'week'
     """
     dtype = frame.collect_schema()[name]
     if dtype.is_numeric():
@@ -108,20 +116,22 @@ def period_kind(frame: pl.LazyFrame, name: str) -> PeriodKind:
     if dtype in (pl.String, pl.Categorical, pl.Enum):
         text = pl.col(name).cast(pl.String).str.strip_chars()
         first = frame.select(text.filter(_says_something(text)).first()).collect().item()
-        return "integer" if first is not None and first.lstrip("-").isdigit() else "date"
-    return "date"
+        for kind, pattern in _PERIOD_PATTERNS.items():
+            if first is not None and re.match(pattern, first):
+                return kind
+    return "day"
 
 
 def read_period(name: str, dtype: pl.DataType, kind: PeriodKind) -> Reading:
     """Read a column as dates or whole numbers.
 
-    Text may be ``2026-01-05`` (a time of day after it is dropped), ``2026-W02`` (its Monday), ``2026-01`` or
-    ``2026-Q1`` (their first day), or a whole number.
+    Text of the given kind: ``2026-01-05`` (a time of day after it is dropped), ``2026-W02`` (its Monday), ``2026-01``
+    or ``2026-Q1`` (their first day), or a whole number.
 
     Examples
     --------
-    >>> frame = pl.DataFrame({"week": ["2026-W02", "2026-01-12", "12/01/26"]})
-    >>> reading = read_period("week", frame.schema["week"], "date")
+    >>> frame = pl.DataFrame({"week": ["2026-W02", "2026W03", "12/01/26"]})
+    >>> reading = read_period("week", frame.schema["week"], "week")
     >>> frame.select(reading.value)["week"].to_list()
     [datetime.date(2026, 1, 5), datetime.date(2026, 1, 12), None]
     """
@@ -137,7 +147,7 @@ def read_period(name: str, dtype: pl.DataType, kind: PeriodKind) -> Reading:
         return Reading(number, present.fill_null(value=False) & number.is_null())
     if dtype in (pl.String, pl.Categorical, pl.Enum):
         text = column.cast(pl.String).str.strip_chars()
-        value = text.cast(pl.Int64, strict=False) if kind == "integer" else _iso_date(text)
+        value = text.cast(pl.Int64, strict=False) if kind == "integer" else _iso_date(text, kind)
         return Reading(value, value.is_null() & _says_something(text))
     return Reading(_nothing(name, pl.Date()), column.is_not_null())
 
@@ -152,11 +162,15 @@ def _says_something(text: pl.Expr) -> pl.Expr:
     return ~text.str.to_lowercase().is_in(MISSING_TEXT).fill_null(value=True)
 
 
-def _iso_date(text: pl.Expr) -> pl.Expr:
-    """Read ISO days, weeks, months and quarters as the first day they name."""
-    day = text.str.extract(r"^(\d{4}-\d{2}-\d{2})(?:[T ].*)?$").str.to_date("%Y-%m-%d", strict=False)
-    week = text.str.replace(r"^(\d{4})-?W(\d{2})$", "$1-W$2-1").str.to_date("%G-W%V-%u", strict=False)
-    month = (text.str.extract(r"^(\d{4}-\d{2})$") + "-01").str.to_date("%Y-%m-%d", strict=False)
-    quarter = text.str.extract(r"^\d{4}-?Q([1-4])$").cast(pl.Int32) * 3 - 2
-    first = pl.date(text.str.extract(r"^(\d{4})-?Q[1-4]$").cast(pl.Int32), quarter, 1)
-    return pl.coalesce(day, week, month, first)
+def _iso_date(text: pl.Expr, kind: PeriodKind) -> pl.Expr:
+    """Read ISO days, weeks, months or quarters as the first day they name."""
+    if kind == "week":
+        return text.str.replace(r"^(\d{4})-?W(\d{2})$", "$1-W$2-1").str.to_date("%G-W%V-%u", strict=False)
+    if kind == "month":
+        return (text + "-01").str.to_date("%Y-%m-%d", strict=False)
+    if kind == "quarter":
+        named = text.str.contains(_PERIOD_PATTERNS["quarter"])
+        year, quarter = text.str.head(4).cast(pl.Int32, strict=False), text.str.tail(1).cast(pl.Int32, strict=False)
+        return pl.when(named).then(pl.date(year, quarter * 3 - 2, 1))
+    rest = text.str.slice(10, 1)
+    return pl.when(rest.is_in(["", "T", " "])).then(text.str.head(10).str.to_date("%Y-%m-%d", strict=False))

@@ -27,8 +27,8 @@ SOLD_OUT_SHARE = 0.1
 RATIO_ROWS = 10
 """Rows an item needs before its prices can be judged to be revenue divided by units."""
 
-NAMED = 100
-"""Items named one by one under each code; the table has them all."""
+NAMED = 10
+"""Items named one by one under each code, the table has them all; ten times as many where the price never moved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -296,12 +296,13 @@ def _order(panel: SalesPanel) -> list[str]:
 
 
 def _findings(panel: SalesPanel, table: pl.DataFrame) -> Iterator[Finding]:
-    """What to say of the table; each code names at most `NAMED` items."""
+    """What to say of the table."""
     yield from _named(
         "price_never_moves",
         table.filter("prior_only"),
         "its price never moved" + (" apart from the controls" if panel.roles.controls else ""),
         "test a second price; until then its elasticity is its category's, with a wide interval",
+        most=10 * NAMED,
     )
     weak = table.filter(~pl.col("prior_only") & ~(pl.col("elasticity_se") <= WEAK_SE).fill_null(value=False))
     if weak.height:
@@ -351,14 +352,10 @@ def _findings(panel: SalesPanel, table: pl.DataFrame) -> Iterator[Finding]:
     )
 
 
-def _named(code: str, rows: pl.DataFrame, message: str, remedy: str) -> Iterator[Finding]:
-    """One finding per item, the first `NAMED` of them, and one for the rest."""
-    for item in rows["item"].head(NAMED):
+def _named(code: str, rows: pl.DataFrame, message: str, remedy: str, most: int = NAMED) -> Iterator[Finding]:
+    """One finding per item for the first `most` of them, and one for the rest."""
+    for item in rows["item"].head(most):
         yield Finding(code=code, severity="warning", item=item, message=f"{item!r}: {message}", remedy=remedy)
-    if rows.height > NAMED:
-        yield Finding(
-            code=code,
-            severity="warning",
-            message=f"and {rows.height - NAMED} more items: {message}",
-            remedy=remedy,
-        )
+    if rows.height > most:
+        rest = f"and {rows.height - most} more items: {message}"
+        yield Finding(code=code, severity="warning", message=rest, remedy=remedy)
