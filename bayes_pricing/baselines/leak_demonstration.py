@@ -68,9 +68,7 @@ def score_with_leak(rows: SalesRows, leaking: Sequence[str], *, horizon: int) ->
     table = []
     for label, extra in (("with the leak", tuple(leaking)), ("honest", ())):
         columns = (*rows.features, *extra)
-        trees = _plain_trees(
-            _features(train, rows, columns, usual, codes), train["quantity"].cast(pl.Float64).to_numpy()
-        )
+        trees = _plain_trees(_features(train, rows, columns, usual, codes), bought)
         features = _features(test, rows, columns, usual, codes)
         predicted = _predict(trees, features)
         table.append(

@@ -32,13 +32,15 @@ class LinearDemand:
 
     .. math:: \log E[q_{it}] = a + \varepsilon \log p_{it} + \beta' c_{it} + \gamma' z_{it} + \log s_{it}
 
-    ==============  ==========================================  ===========================================
-    pooling         intercept :math:`a`                         slopes :math:`\varepsilon, \beta`
-    ==============  ==========================================  ===========================================
-    pooled          per category: dear and cheap items compared per category
-    item_effects    per item (and region)                       per category
-    separate        per item (and region)                       per item; :math:`\gamma` too
-    ==============  ==========================================  ===========================================
+    ==============  ============================  ====================================================
+    pooling         intercept :math:`a`           slopes :math:`\varepsilon, \beta`
+    ==============  ============================  ====================================================
+    pooled          per category                  per category; dear items are compared with cheap ones
+    item_effects    per item (and region)         per category; an item is compared with itself only
+    separate        per item (and region)         per item, those of shared controls too
+    ==============  ============================  ====================================================
+
+    The category is the innermost level; without levels there is one.
 
     Log units are fitted by least squares. Sales with zeros are fitted as counts, by Poisson maximum likelihood with
     the intercepts concentrated out: exact, with no column per item (2,000 of them would make scikit-learn's
