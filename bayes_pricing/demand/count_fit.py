@@ -1,0 +1,280 @@
+"""Fitting counts: cells in, joint posterior draws out (NUTS on the compiled density; PyMC is not imported)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numba as nb
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.count_data import CountData, build_count_data
+from bayes_pricing.demand.count_density import Counts, Work, fill_coefficients, hyper_size, log_posterior, new_work
+from bayes_pricing.demand.count_start import RoughFit, build_counts, item_information, start_point
+from bayes_pricing.demand.diagnostics import SamplerStatistics
+from bayes_pricing.demand.draws_posterior import DrawsPosterior
+from bayes_pricing.demand.spec import DemandSpec
+from bayes_pricing.errors import SpecError
+
+Progress = Callable[[float, str], None]
+DEFAULT_TUNE = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CountFit:
+    """A posterior of counts and what the sampler said of it.
+
+    Attributes
+    ----------
+    posterior : DrawsPosterior
+    statistics : SamplerStatistics
+    seconds : dict of str to float
+        Wall-clock seconds of ``data``, ``start`` (rough fit), ``compile`` and ``sample``.
+    """
+
+    posterior: DrawsPosterior
+    statistics: SamplerStatistics
+    seconds: dict[str, float]
+
+
+def fit_counts(
+    frame: pl.LazyFrame | pl.DataFrame,
+    spec: DemandSpec,
+    items: pl.DataFrame,
+    *,
+    draws: int,
+    chains: int,
+    seed: int,
+    tune: int | None = None,
+    progress: Progress | None = None,
+) -> CountFit:
+    """Fit a Poisson or negative binomial demand model.
+
+    Parameters
+    ----------
+    frame : polars frame
+        Rows as :func:`bayes_pricing.demand.count_data.build_count_data` takes them.
+    spec : DemandSpec
+        With a count likelihood.
+    items : DataFrame
+        Item table: one row per item, sorted by ``item``.
+    draws, chains : int
+        Kept draws of each chain, and chains; 1,000 and 4 are usual.
+    seed : int
+        Same seed, same draws, whatever the number of cores.
+    tune : int, optional
+        Warm-up iterations of each chain; by default 300, the start being close already.
+    progress : callable, optional
+        Told now and then, from another thread, the finished share and what is being done.
+
+    Returns
+    -------
+    CountFit
+
+    Raises
+    ------
+    SpecError
+        If the rows are no counts, or the item table names other items than the rows.
+    """
+    clock = [time.perf_counter()]
+    data = build_count_data(frame, spec)
+    if tuple(items["item"].to_list()) != data.items:
+        raise SpecError("The item table and the rows name different items, or the table is not sorted by item.")
+    clock.append(time.perf_counter())
+    _tell(progress, 0.0, "rough first fit")
+    counts, rough = build_counts(data)
+    clock.append(time.perf_counter())
+    _tell(progress, 0.01, "compiling the model")
+    _warm(counts, rough)
+    clock.append(time.perf_counter())
+    plan = _Plan(draws=draws, tune=DEFAULT_TUNE if tune is None else tune, chains=chains, seed=seed)
+    x, statistics = _sample(counts, rough, plan, progress)
+    posterior = _posterior(data, counts, x, items, plan)
+    clock.append(time.perf_counter())
+    stages = np.diff(clock).round(3).tolist()
+    return CountFit(
+        posterior=posterior,
+        statistics=statistics,
+        seconds=dict(zip(("data", "start", "compile", "sample"), stages, strict=True)),
+    )
+
+
+class _Plan(msgspec.Struct, frozen=True, kw_only=True):
+    draws: int
+    tune: int
+    chains: int
+    seed: int
+
+
+def _tell(progress: Progress | None, fraction: float, label: str) -> None:
+    if progress is not None:
+        progress(fraction, label)
+
+
+def _warm(counts: Counts, rough: RoughFit) -> None:
+    """Compile (or load from numba's cache) before any chain starts."""
+    x = start_point(counts, rough, np.random.default_rng(0))
+    log_posterior(x, counts, new_work(counts), np.zeros_like(x))
+
+
+def _sample(
+    counts: Counts, rough: RoughFit, plan: _Plan, progress: Progress | None
+) -> tuple[Floats, SamplerStatistics]:
+    """Unconstrained draws (chain, draw, coordinate) by NUTS; nutpie takes seconds to import, so only here."""
+    import nutpie
+    from nutpie.compiled_pyfunc import from_pyfunc
+
+    size = hyper_size(counts) + counts.information.size
+
+    def make_log_density() -> Callable[[Floats], tuple[float, Floats]]:
+        work = new_work(counts)
+
+        def log_density(x: Floats) -> tuple[float, Floats]:
+            gradient = np.empty(size)
+            return log_posterior(x, counts, work, gradient), gradient
+
+        return log_density
+
+    def make_expand(*_seeds: int) -> Callable[[Floats], dict[str, Floats]]:
+        return lambda x: {"x": x}
+
+    def start(chain_seed: int) -> Floats:
+        return start_point(counts, rough, np.random.default_rng([plan.seed, chain_seed % 2**63]))
+
+    def report(chains: Sequence[Any]) -> None:
+        done = sum(int(chain.finished_draws) for chain in chains)
+        share = done / (plan.chains * (plan.tune + plan.draws))
+        _tell(progress, 0.05 + 0.9 * share, "warming up" if any(chain.tuning for chain in chains) else "sampling")
+
+    model = from_pyfunc(
+        size, make_log_density, make_expand, [np.dtype(np.float64)], [(size,)], ["x"], make_initial_point_fn=start
+    )
+    trace = nutpie.sample(
+        model,
+        draws=plan.draws,
+        tune=plan.tune,
+        chains=plan.chains,
+        cores=min(plan.chains, _cores()),
+        seed=plan.seed,
+        progress_bar=False,
+        progress_callback=report if progress is not None else None,
+        save_warmup=False,
+    )
+    stats = trace["sample_stats"]
+    statistics = SamplerStatistics(
+        divergences=int(stats["diverging"].to_numpy().sum()), energy=stats["energy"].to_numpy().astype(np.float64)
+    )
+    return np.ascontiguousarray(trace["posterior"]["x"].to_numpy()), statistics
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _expand(
+    xs: Floats, counts: Counts, work: Work, nodes: NDArray[np.float32], sds: Floats, correlations: Floats
+) -> None:
+    """Coefficients of all nodes, sds and correlations of all levels for every draw; spec order of coefficients."""
+    levels, k = counts.between_sd.shape
+    for draw in range(len(xs)):
+        fill_coefficients(xs[draw], counts, work, 0)
+        for node in range(nodes.shape[1]):
+            for j in range(k):
+                nodes[draw, node, j] = work.b[node, k - 1 - j]
+        for level in range(levels):
+            pair = 0
+            for j in range(k):
+                sds[draw, level, j] = work.sd[level, k - 1 - j]
+                for a in range(j):
+                    product = 0.0
+                    for c in range(k):
+                        product += work.corr[level, k - 1 - j, c] * work.corr[level, k - 1 - a, c]
+                    correlations[draw, level, pair] = product
+                    pair += 1
+
+
+def _posterior(data: CountData, counts: Counts, x: Floats, items: pl.DataFrame, plan: _Plan) -> DrawsPosterior:
+    """From unconstrained draws to draws of every coefficient."""
+    shape, (levels, k) = x.shape[:2], counts.between_sd.shape
+    flat = x.reshape(-1, x.shape[2])
+    nodes = np.zeros((len(flat), len(counts.parent), k), dtype=np.float32)
+    sds, correlations = np.zeros((len(flat), levels, k)), np.zeros((len(flat), levels, k * (k - 1) // 2))
+    _expand(flat, counts, new_work(counts), nodes, sds, correlations)
+    m, gamma = len(counts.shared_sd), levels * (k + k * (k - 1) // 2)
+    shared = flat[:, gamma : gamma + m]
+    dispersion = np.exp(-2.0 * flat[:, gamma + m]) if counts.overdispersion_scale > 0 else None
+    by_chain = nodes.reshape(*shape, *nodes.shape[1:])
+    population = by_chain[:, :, -1]
+    units, uppers = dict[str, tuple[str, ...]](), {"population": population}
+    between = {"item": sds[:, 0].reshape(*shape, k)}
+    correlation = {"item": correlations[:, 0].reshape(*shape, -1)}
+    for level in data.spec.levels:
+        if level in data.tree.levels:
+            at = data.tree.levels.index(level)
+            units[level] = data.tree.units[at]
+            uppers[level] = by_chain[:, :, counts.level_start[at + 1] : counts.level_start[at + 2]]
+            between[level] = sds[:, at + 1].reshape(*shape, k)
+            correlation[level] = correlations[:, at + 1].reshape(*shape, correlations.shape[2])
+        else:
+            units[level] = (data.tree.sole_units[level],)
+            uppers[level] = population[:, :, None, :]
+            between[level], correlation[level] = np.zeros((*shape, k)), np.zeros((*shape, correlations.shape[2]))
+    return DrawsPosterior(
+        id=_identity(data, plan),
+        spec=data.spec,
+        items=items,
+        units=units,
+        item_draws=np.ascontiguousarray(by_chain[:, :, : len(data.items)]),
+        upper_draws=uppers,
+        between_sd=between,
+        correlation=correlation,
+        shared_draws=shared.reshape(*shape, m),
+        dispersion=None if dispersion is None else dispersion.reshape(shape),
+        weight=_own_data_weight(data, counts, nodes, shared, dispersion, sds[:, 0, 1]),
+    )
+
+
+def _identity(data: CountData, plan: _Plan) -> str:
+    """Content address: what was assumed, of which data, with which seed and length."""
+    said = msgspec.json.encode([data.spec, data.digest, plan])
+    return hashlib.blake2b(said, digest_size=32).hexdigest()
+
+
+def _own_data_weight(
+    data: CountData,
+    counts: Counts,
+    nodes: NDArray[np.float32],
+    shared: Floats,
+    dispersion: Floats | None,
+    item_sd: Floats,
+) -> Floats:
+    r"""Share of each item's elasticity that its own rows decide.
+
+    .. math:: w_i = E\left[\frac{I_i}{I_i + 1/\tau^2}\right]
+
+    with :math:`I_i` the information of its rows about its elasticity, its other coefficients unknown, at the posterior
+    mean, and :math:`\tau` the between-item sd, averaged over its draws. Zero where the price never moves, or only with
+    the controls.
+    """
+    centre = nodes.mean(axis=0, dtype=np.float64)[:, ::-1]
+    size = np.inf if dispersion is None else float(np.mean(dispersion**-0.5) ** -2.0)
+    curvature, _ = item_information(data, counts, centre, shared.mean(axis=0), size)
+    at = curvature.shape[1] - 2
+    other = [j for j in range(curvature.shape[1]) if j != at]
+    cross = curvature[:, other, at]
+    inverse = np.linalg.pinv(curvature[:, other][:, :, other], rcond=1e-10, hermitian=True)
+    explained = (cross[:, None, :] @ inverse @ cross[:, :, None])[:, 0, 0]
+    own = curvature[:, at, at] - explained
+    own = np.where(own > 1e-9 * curvature[:, at, at], own, 0.0)
+    precision = item_sd[:: max(len(item_sd) // 200, 1)] ** -2.0
+    weight: Floats = (own[:, None] / (own[:, None] + precision)).mean(axis=1)
+    return weight

@@ -1,0 +1,221 @@
+"""A demand posterior held as draws: what fits by sampling every coefficient (counts and other PyMC models) leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+import polars as pl
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayes_pricing.demand.spec import DemandSpec
+from bayes_pricing.demand.tree_prior import pair_names
+from bayes_pricing.errors import SpecError
+
+Floats = NDArray[np.float64]
+Draws = NDArray[np.float32]
+
+
+class DrawsMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """What a saved posterior needs besides its arrays and its item table; plain values that JSON can hold.
+
+    Attributes
+    ----------
+    id : str
+    spec : DemandSpec
+    units : mapping of str to tuple of str
+        Sorted names of the units of every nesting level of the spec.
+    """
+
+    id: str
+    spec: DemandSpec
+    units: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DrawsPosterior:
+    """Joint draws of every coefficient at every level; implements :class:`DemandPosterior`.
+
+    Attributes
+    ----------
+    id : str
+        Hex digest of specification, data, seed and length of the fit.
+    spec : DemandSpec
+    items : DataFrame
+        One row per item, sorted by ``item``.
+    units : mapping of str to tuple of str
+        Sorted names of the units of every nesting level of the spec.
+    item_draws : float32 array (chain, draw, item, coefficient)
+    upper_draws : mapping of str to float32 array
+        (chain, draw, unit, coefficient) for every nesting level, (chain, draw, coefficient) for ``population``.
+    between_sd : mapping of str to array (chain, draw, coefficient)
+        For ``item`` and every nesting level; zero for a level with one unit, which is the population.
+    correlation : mapping of str to array (chain, draw, pair)
+        Correlations between coefficients of one unit, for the same levels.
+    shared_draws : array (chain, draw, control)
+    dispersion : array (chain, draw) or None
+        Size of the negative binomial: variance = mean + mean^2 / dispersion.
+    weight : array (item,)
+        Share of each item's elasticity that its own rows decide.
+    """
+
+    id: str
+    spec: DemandSpec
+    items: pl.DataFrame
+    units: Mapping[str, tuple[str, ...]]
+    item_draws: Draws
+    upper_draws: Mapping[str, Draws]
+    between_sd: Mapping[str, Floats]
+    correlation: Mapping[str, Floats]
+    shared_draws: Floats
+    dispersion: Floats | None
+    weight: Floats
+
+    def __post_init__(self) -> None:
+        names, k = self.items["item"].to_list(), len(self.spec.coefficients)
+        chains, draws = self.shared_draws.shape[:2]
+        if self.item_draws.shape != (chains, draws, len(names), k) or self.weight.shape != (len(names),):
+            raise SpecError(
+                f"Draws of items have shape {self.item_draws.shape} and weights {self.weight.shape}; the item table has "
+                f"{len(names)} items and the specification {k} coefficients."
+            )
+        for level in self.spec.levels:
+            expected = (chains, draws, len(self.units[level]), k)
+            if self.upper_draws[level].shape != expected:
+                raise SpecError(f"Draws of {level!r} have shape {self.upper_draws[level].shape}, not {expected}.")
+
+    def coefficients(self, level: str, units: Sequence[str] | None = None) -> xr.DataArray:
+        """Draws, dims (chain, draw, <level>, coefficient), without <level> for ``population``.
+
+        Raises
+        ------
+        SpecError
+            If there is no such level or unit.
+        """
+        coefficient = list(self.spec.coefficients)
+        if level == "population":
+            return xr.DataArray(
+                self.upper_draws[level], dims=("chain", "draw", "coefficient"), coords={"coefficient": coefficient}
+            )
+        if level != "item" and level not in self.spec.levels:
+            raise SpecError(f"There is no level {level!r}; choose one of {', '.join(self.spec.all_levels)}.")
+        names = self.items["item"].to_list() if level == "item" else list(self.units[level])
+        draws = self.item_draws if level == "item" else self.upper_draws[level]
+        if units is not None:
+            draws, names = draws[:, :, _positions(names, units, level)], list(units)
+        return xr.DataArray(
+            draws, dims=("chain", "draw", level, "coefficient"), coords={level: names, "coefficient": coefficient}
+        )
+
+    def shared(self) -> xr.DataArray:
+        """Draws of the effects common to all items, dims (chain, draw, control)."""
+        return xr.DataArray(
+            self.shared_draws, dims=("chain", "draw", "control"), coords={"control": list(self.spec.shared_controls)}
+        )
+
+    def variation(self, level: str) -> xr.DataArray:
+        """Draws of the between-unit sd of `level` around its parent, dims (chain, draw, coefficient)."""
+        if level not in self.between_sd:
+            raise SpecError(f"There is no level {level!r} that varies; choose one of {', '.join(self.between_sd)}.")
+        return xr.DataArray(
+            self.between_sd[level],
+            dims=("chain", "draw", "coefficient"),
+            coords={"coefficient": list(self.spec.coefficients)},
+        )
+
+    def log_smearing(self, units: Sequence[str] | None = None) -> xr.DataArray:
+        """Zeros, dims (chain, draw, item): the log rate of a count model is that of its mean."""
+        names = self.items["item"].to_list() if units is None else list(units)
+        _positions(self.items["item"].to_list(), names, "item")
+        chains, draws = self.shared_draws.shape[:2]
+        return xr.DataArray(
+            np.zeros((chains, draws, len(names)), dtype=np.float32),
+            dims=("chain", "draw", "item"),
+            coords={"item": names},
+        )
+
+    def own_data_weight(self) -> xr.DataArray:
+        """Share of each item's elasticity that its own rows decide, in [0, 1], dims (item,)."""
+        return xr.DataArray(self.weight, dims=("item",), coords={"item": self.items["item"].to_list()})
+
+    def hyper(self) -> xr.Dataset:
+        """Every sampled hyper-parameter: sds and correlations of every level, dispersion, dims (chain, draw, ...)."""
+        pairs = list(pair_names(self.spec.coefficients))
+        coefficients = list(self.spec.coefficients)
+        variables: dict[str, tuple[tuple[str, ...], Floats]] = {}
+        for level, sds in self.between_sd.items():
+            variables[f"{level}_sd"] = (("chain", "draw", "coefficient"), sds)
+            variables[f"{level}_correlation"] = (("chain", "draw", "pair"), self.correlation[level])
+        if self.dispersion is not None:
+            variables["overdispersion"] = (("chain", "draw"), self.dispersion**-0.5)
+        return xr.Dataset(variables, coords={"coefficient": coefficients, "pair": pairs})
+
+    def thin(self, draws: int) -> DrawsPosterior:
+        """The same posterior with at most `draws` draws per chain, evenly spaced."""
+        kept = np.unique(np.linspace(0, self.shared_draws.shape[1] - 1, draws).round().astype(int))
+
+        def some[Array: (Draws, Floats)](arrays: Mapping[str, Array]) -> dict[str, Array]:
+            return {name: array[:, kept] for name, array in arrays.items()}
+
+        return replace(
+            self,
+            item_draws=self.item_draws[:, kept],
+            upper_draws=some(self.upper_draws),
+            between_sd=some(self.between_sd),
+            correlation=some(self.correlation),
+            shared_draws=self.shared_draws[:, kept],
+            dispersion=None if self.dispersion is None else self.dispersion[:, kept],
+        )
+
+    @property
+    def metadata(self) -> DrawsMetadata:
+        """What to save beside :meth:`to_arrays` and :attr:`items`."""
+        return DrawsMetadata(id=self.id, spec=self.spec, units=dict(self.units))
+
+    def to_arrays(self) -> dict[str, NDArray[np.float64] | Draws]:
+        """All draws as plain arrays, for :meth:`from_arrays`."""
+        arrays: dict[str, NDArray[np.float64] | Draws] = {
+            "item": self.item_draws,
+            "shared": self.shared_draws,
+            "weight": self.weight,
+        }
+        arrays |= {f"upper_{level}": draws for level, draws in self.upper_draws.items()}
+        arrays |= {f"sd_{level}": draws for level, draws in self.between_sd.items()}
+        arrays |= {f"correlation_{level}": draws for level, draws in self.correlation.items()}
+        if self.dispersion is not None:
+            arrays["dispersion"] = self.dispersion
+        return arrays
+
+    @staticmethod
+    def from_arrays(
+        arrays: Mapping[str, NDArray[np.float64]], metadata: DrawsMetadata, items: pl.DataFrame
+    ) -> DrawsPosterior:
+        """The posterior that :meth:`to_arrays` and :attr:`metadata` came from, draw for draw."""
+        levels = metadata.spec.levels
+        return DrawsPosterior(
+            id=metadata.id,
+            spec=metadata.spec,
+            items=items,
+            units=metadata.units,
+            item_draws=arrays["item"].astype(np.float32, copy=False),
+            upper_draws={
+                level: arrays[f"upper_{level}"].astype(np.float32, copy=False) for level in (*levels, "population")
+            },
+            between_sd={level: arrays[f"sd_{level}"] for level in ("item", *levels)},
+            correlation={level: arrays[f"correlation_{level}"] for level in ("item", *levels)},
+            shared_draws=arrays["shared"],
+            dispersion=arrays.get("dispersion"),
+            weight=arrays["weight"],
+        )
+
+
+def _positions(names: Sequence[str], units: Sequence[str], level: str) -> NDArray[np.intp]:
+    """Where `units` stand among `names`."""
+    place = {name: at for at, name in enumerate(names)}
+    unknown = [unit for unit in units if unit not in place]
+    if unknown:
+        raise SpecError(f"{unknown[0]!r} is no {level} of this fit; it has {len(place)}, e.g. {next(iter(place))!r}.")
+    return np.array([place[unit] for unit in units], dtype=np.intp)
