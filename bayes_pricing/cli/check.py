@@ -79,8 +79,8 @@ def check_text(
     lines = [summary_line(panel.summary), f"Out of 100: {scores}."]
     if errors.len():
         lines.append(
-            f"Alone, {errors.len():,} of {panel.summary.items:,} items would know their elasticity to within a standard "
-            f"error of {errors.median():.2f} (the median item); {len(identification.prior_only):,} would know nothing."
+            f"By their own rows alone, {errors.len():,} of {panel.summary.items:,} items would know their elasticity "
+            f"with a standard error of {errors.median():.2f} (the median)."
         )
     lines += finding_lines((*refused, *assessment.findings, *identification.findings))
     return "\n".join([*lines, *([f"Left out in the quick mode: {', '.join(left_out)}."] if left_out else [])])

@@ -197,6 +197,26 @@ def _fit_tree(
     return posterior, statistics, findings
 
 
+def _fit_counts(
+    design: Design, sampler: SamplerSettings, seed: int, watch: Stopwatch, progress: ProgressCallback
+) -> tuple[DemandPosterior, SamplerStatistics, tuple[Finding, ...]]:
+    """Poisson or negative binomial demand from cells."""
+    from bayes_pricing.demand.count_fit import fit_counts
+
+    fitted = fit_counts(
+        design.frame,
+        design.spec,
+        design.items,
+        draws=sampler.draws,
+        tune=sampler.tune,
+        chains=sampler.chains,
+        seed=seed,
+        progress=lambda done, label: progress(0.05 + 0.85 * done, label),
+    )
+    watch.seconds.update(fitted.seconds)
+    return fitted.posterior, fitted.statistics, ()
+
+
 def _log_rows(design: Design) -> pl.LazyFrame:
     """The design's rows with log price and log units per unit of exposure."""
     names = design.frame.collect_schema().names()
@@ -227,6 +247,6 @@ def _autocorrelation(
             code="autocorrelated_residuals",
             severity="warning",
             message=f"residuals follow their own past (first-order autocorrelation {mean:.2f} on average)",
-            remedy="add what moves sales over time (season, trend, promotion) as a control; intervals may be too narrow",
+            remedy="name what moves sales over time (season, promotion) as a control; intervals may be too narrow",
         ),
     )

@@ -120,7 +120,7 @@ def _count_cdf(posterior: DemandPosterior, quantity: Floats, log_units: Floats) 
     mean = np.exp(log_units)
     if posterior.spec.likelihood == "poisson":
         return np.asarray(stats.poisson.cdf(quantity, mean).mean(axis=0))
-    size = _thinned(posterior.hyper()["dispersion"].to_numpy())[:, None]
+    size = _thinned(posterior.hyper()["overdispersion"].to_numpy())[:, None] ** -2.0
     return np.asarray(stats.nbinom.cdf(quantity, size, size / (size + mean)).mean(axis=0))
 
 
