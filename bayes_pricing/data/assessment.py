@@ -105,17 +105,17 @@ def assess(panel: SalesPanel, quick: bool = False) -> Assessment:
 
 def _row_facts(panel: SalesPanel) -> dict[str, int]:
     """Counts of rows: unknown optional values, and contradictions."""
-    schema = panel.frame.collect_schema()
+    known = panel.roles.single()
     counts = {
         f"unknown_{name}": pl.col(name).is_null().sum()
         for name in ("list_price", "discount", "cost", "stock", "sold_out")
-        if name in schema
+        if name in known
     }
-    if "cost" in schema:
+    if "cost" in known:
         counts["cost_above_price"] = (pl.col("cost") > pl.col("price")).sum()
-    if "list_price" in schema:
+    if "list_price" in known:
         counts["price_above_list_price"] = (pl.col("price") > pl.col("list_price") * (1 + 1e-9)).sum()
-    if "stock" in schema:
+    if "stock" in known:
         counts["sold_above_stock"] = (pl.col("quantity") > pl.col("stock")).sum()
     if not counts:
         return {}

@@ -10,7 +10,7 @@ from bayes_pricing.data.roles import ColumnRoles
 def item_table(frame: pl.LazyFrame, roles: ColumnRoles) -> pl.DataFrame:
     """Sum up the canonical rows of each item; :meth:`SalesPanel.item_table` says which columns come out."""
     schema = frame.collect_schema()
-    dated, costed = "period" in schema, "cost" in schema
+    dated, costed = roles.period is not None, roles.cost is not None
     nothing = pl.lit(None, dtype=schema.get("period", pl.Int64())).first()
     log_price = pl.col("price").log()
     period, known = pl.col("period"), pl.col("cost").is_not_null()
@@ -24,7 +24,7 @@ def item_table(frame: pl.LazyFrame, roles: ColumnRoles) -> pl.DataFrame:
             distinct_prices=pl.col("price").n_unique().cast(pl.Int64),
             rows=pl.len().cast(pl.Int64),
             units_per_period=pl.col("quantity").mean(),
-            exposure=pl.col("exposure").mean() if "exposure" in schema else pl.lit(1.0).first(),
+            exposure=pl.col("exposure").mean() if roles.exposure is not None else pl.lit(1.0).first(),
             first_period=period.min() if dated else nothing,
             last_period=period.max() if dated else nothing,
             cost_period=period.filter(known).max() if dated and costed else nothing,

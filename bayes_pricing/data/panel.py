@@ -226,8 +226,7 @@ def _build(
 
 def _deflate(frame: pl.LazyFrame, roles: ColumnRoles) -> pl.LazyFrame:
     """Express money in that of the last period: price x (mean deflator of the last period) / deflator."""
-    schema = frame.collect_schema()
-    last = pl.col("period") == pl.col("period").max() if "period" in schema else pl.lit(value=True)
+    last = pl.col("period") == pl.col("period").max() if roles.period is not None else pl.lit(value=True)
     base = frame.filter(last).select(pl.col("deflator").mean()).collect(engine="streaming").item()
-    money = [name for name in (*MONEY, *roles.competitor_prices) if name in schema]
+    money = [*(role for role in MONEY if role in roles.single()), *roles.competitor_prices]
     return frame.with_columns(pl.col(money) * (base / pl.col("deflator")))

@@ -157,6 +157,8 @@ def _read_database(url: str, query: str | None) -> pl.LazyFrame:
         raise _refused(
             "bad_url", f"a database URL beginning with {kind!r} cannot be read", "write it as kind://user@host/name"
         ) from None
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
     shown = parsed.render_as_string(hide_password=True)
     if not query:
         raise _refused("missing_query", f"no query was given for {shown}", "say which rows with --query 'SELECT ...'")
@@ -173,9 +175,9 @@ def _read_database(url: str, query: str | None) -> pl.LazyFrame:
         cause = str(getattr(error, "orig", None) or error)
         if parsed.password:
             cause = cause.replace(str(parsed.password), "***")
-        raise _refused(
-            "unreadable_source", f"{shown} cannot be read ({cause.strip()})", "check the database and the query"
-        ) from None
+        lacking = isinstance(error, ImportError)
+        remedy = "install its driver (the extra 'postgres' has one)" if lacking else "check the database and the query"
+        raise _refused("unreadable_source", f"{shown} cannot be read ({cause.strip()})", remedy) from None
     return _stacked(names, parts).lazy()
 
 

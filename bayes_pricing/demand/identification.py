@@ -167,12 +167,11 @@ def check_identified(panel: SalesPanel, *, randomised_price: bool, has_instrumen
 
 def _facts(panel: SalesPanel) -> pl.DataFrame:
     """Counts and shares per item that are no products of columns, sorted by item."""
-    schema = panel.frame.collect_schema()
     price, quantity = pl.col("price"), pl.col("quantity")
     sold_out = pl.lit(None, dtype=pl.Float64).first()
-    if "sold_out" in schema:
+    if panel.roles.sold_out is not None:
         sold_out = pl.col("sold_out").mean()
-    elif "stock" in schema:
+    elif panel.roles.stock is not None:
         sold_out = (quantity >= pl.col("stock")).mean()
     cents = price * 100
     off = (cents - cents.round()).abs() > 1e-6 * cents.clip(lower_bound=1.0)
@@ -201,13 +200,12 @@ def _facts(panel: SalesPanel) -> pl.DataFrame:
 
 def _gram(panel: SalesPanel) -> tuple[Gram, list[str]]:
     """Gram statistics of log price, controls, discount and time against log units; names without ``level``."""
-    schema = panel.frame.collect_schema()
     roles = panel.roles
     columns = {"_log_price": pl.col("price").log()}
     columns |= {name: pl.col(name) for name in (*roles.controls, *roles.shared_controls)}
-    if "discount" in schema:
+    if roles.discount is not None:
         columns["discount"] = pl.col("discount").fill_null(0.0)
-    if "period" in schema:
+    if roles.period is not None:
         columns["_time"] = pl.col("period").to_physical().cast(pl.Float64)
     units = pl.when(pl.col("quantity") > 0).then(pl.col("quantity").log()).otherwise(0.0)
     rows = panel.frame.select("item", _units=units, **columns)
@@ -268,10 +266,10 @@ def _strongest(correlations: Floats, names: Sequence[str]) -> tuple[Floats, list
 
 def _totals(panel: SalesPanel) -> list[str]:
     """Items that sell, in every period, what two or more others of their category sell together."""
-    names = panel.frame.collect_schema().names()
-    if "period" not in names:
+    roles = panel.roles
+    if roles.period is None:
         return []
-    cell = [*panel.roles.levels[:1], *(name for name in ("region", "period") if name in names)]
+    cell = [*roles.levels[:1], *(["region"] if roles.region is not None else []), "period"]
     totals = panel.frame.group_by(cell).agg(_total=pl.col("quantity").sum(), _members=pl.len())
     same = (2 * pl.col("quantity") - pl.col("_total")).abs() <= 1e-9 * pl.col("_total")
     found = (

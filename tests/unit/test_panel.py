@@ -66,6 +66,14 @@ def test_item_table() -> None:
     assert tea["last_period"] == dt.date(2026, 1, 12)
 
 
+def test_a_control_that_carries_a_role_s_name_is_a_control_only() -> None:
+    frame = SALES.with_columns(cost=pl.lit(0.5), exposure=pl.lit(3.0))
+    table = panel_of(frame, controls=("cost", "exposure")).item_table()
+    assert table["cost"].to_list() == [None, None]
+    assert table["exposure"].to_list() == [1.0, 1.0]
+    assert table["mean_cost"].to_list() == [0.5, 0.5]
+
+
 def test_item_table_without_periods_takes_the_usual_price() -> None:
     table = panel_of(SALES.drop("period").with_columns(disp=pl.lit(0.5)), controls=("disp",)).item_table()
     assert table["current_price"][1] == pytest.approx(math.exp(np.log([3.0, 2.5, 2.0]).mean()), rel=1e-12)

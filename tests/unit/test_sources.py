@@ -104,6 +104,7 @@ def test_an_empty_answer_has_its_columns(sqlite_url: str) -> None:
         ("postgresql+psycopg://me:hunter2@localhost/sales", None, "missing_query"),
         ("postgresql+psycopg://me:hunter2@127.0.0.1:1/sales", QUERY, "unreadable_source"),
         ("oddity://me:hunter2@localhost/sales", QUERY, "unreadable_source"),
+        ("mysql+pymysql://me:hunter2@localhost/sales", QUERY, "unreadable_source"),
         ("post gres://me:hunter2@localhost", QUERY, "bad_url"),
         ("postgresql://me:hunter2@localhost:port/sales", QUERY, "bad_url"),
     ],
@@ -150,7 +151,8 @@ def test_postgres(postgres_url: str) -> None:
             sa.text("INSERT INTO sales VALUES (:item, CAST(:period AS date), :price, :quantity)"), SALES.to_dicts()
         )
     assert panel_hash(read_sales(postgres_url, QUERY)) == panel_hash(SALES.lazy())
-    some = read_sales(postgres_url, f"{QUERY} WHERE item LIKE '%ea' AND period >= '2026-01-12'::date AND item <> ' :x'")
+    plain = postgres_url.replace("+psycopg", "")
+    some = read_sales(plain, f"{QUERY} WHERE item LIKE '%ea' AND period >= '2026-01-12'::date AND item <> ' :x'")
     assert some.select("price").collect()["price"].to_list() == [2.5]
 
 
