@@ -57,6 +57,31 @@ class TreeData:
         return ("item", *self.levels)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SalesRows:
+    """Rows of sales as a log-normal model sees them.
+
+    Attributes
+    ----------
+    log_units : array (rows,)
+        Log of units sold.
+    item : array (rows,)
+        Position of the row's item in the model.
+    log_price, reference_log_price : arrays (rows,)
+        The reference is the item's frozen mean log price.
+    controls : array (rows, item-level controls)
+        Centred as in the Gram statistics.
+    shared_controls : array (rows, shared controls)
+    """
+
+    log_units: Floats
+    item: Integers
+    log_price: Floats
+    reference_log_price: Floats
+    controls: Floats
+    shared_controls: Floats
+
+
 def build_tree_data(gram: Gram, groups: Sequence[Sequence[str]], spec: DemandSpec) -> TreeData:
     """Hang items on their nesting levels; a level with one unit is left out (its prior variance moves up).
 

@@ -1,0 +1,87 @@
+"""Demand models as PyMC graphs, row by row: the definition that faster samplers are held to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pymc as pm
+from pytensor import tensor as pt
+from pytensor.tensor import TensorVariable
+
+from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.equation import log_demand
+from bayes_pricing.demand.gaussian_tree import SalesRows, TreeData
+from bayes_pricing.demand.tree_prior import TreePrior
+
+
+def build_lognormal_model(rows: SalesRows, data: TreeData, prior: TreePrior) -> pm.Model:
+    r"""The Gaussian tree's posterior written row by row, every coefficient a parameter.
+
+    .. math:: \log q_{it} \sim N(\alpha_i + \varepsilon_i (\log p_{it} - \overline{\log p}_i) + \beta_i' c_{it}
+              + \gamma' z_{it}, \; \sigma_i^2), \qquad
+              (\alpha_i, \varepsilon_i, \beta_i) \sim N(\mu_{parent(i)}, \; D_\ell R_\ell R_\ell' D_\ell)
+
+    Parameters
+    ----------
+    rows : SalesRows
+    data : TreeData
+        Which items, levels and noise groups there are.
+    prior : TreePrior
+
+    Returns
+    -------
+    pm.Model
+        Parameters ``sd_<level>``, ``partial_<level>`` ((1 + canonical partial correlation) / 2), ``noise_sd``,
+        ``population``, ``shared``, one matrix of coefficients per level, and with noise by item ``noise_spread`` and
+        ``item_noise_sd``; observed ``log_units``.
+    """
+    with pm.Model() as model:
+        k = len(data.coefficients)
+        population = pm.Normal("population", prior.root_mean[:k], prior.root_sd[:k])
+        shared = pm.Normal("shared", prior.root_mean[k:], prior.root_sd[k:])
+        above = population[None, :]
+        for at in range(len(data.level_names) - 1, -1, -1):
+            level = data.level_names[at]
+            factor = _covariance_factor(level, k, prior.between_sd[at], prior.concentration)
+            member = data.membership[at]
+            above = pm.MvNormal(level, mu=above[member], chol=factor, shape=(len(member), k))
+        controls, shared_controls = rows.controls, rows.shared_controls
+        expected = log_demand(
+            level=above[rows.item, 0],
+            elasticity=above[rows.item, 1],
+            log_price=rows.log_price,
+            reference_log_price=rows.reference_log_price,
+            effects=[above[rows.item, 2 + c] for c in range(k - 2)]
+            + [shared[c] for c in range(len(prior.root_mean) - k)],
+            controls=[*controls.T, *shared_controls.T],
+        )
+        pm.Normal("log_units", expected, _noise_sd(data, prior)[rows.item], observed=rows.log_units)
+    return model
+
+
+def _covariance_factor(level: str, k: int, scale: Floats, concentration: float) -> TensorVariable:
+    """Cholesky factor diag(sd) R of a level's covariance: half-normal sds, LKJ correlations by partial correlations."""
+    sd = pm.HalfNormal(f"sd_{level}", scale, shape=k)
+    shape = np.array([concentration + 0.5 * (k - 2 - column) for row in range(k) for column in range(row)])
+    partial = 2.0 * pm.Beta(f"partial_{level}", shape, shape) - 1.0
+    lines = []
+    at = 0
+    for row in range(k):
+        rest = pt.constant(1.0)
+        entries = []
+        for _ in range(row):
+            entries.append(partial[at] * rest)
+            rest = rest * pt.sqrt(1.0 - partial[at] ** 2)
+            at += 1
+        entries += [rest, *[pt.constant(0.0)] * (k - row - 1)]
+        lines.append(pt.stack(entries))
+    return sd[:, None] * pt.stack(lines)
+
+
+def _noise_sd(data: TreeData, prior: TreePrior) -> TensorVariable:
+    """Residual sd of every item."""
+    noise = pm.HalfNormal("noise_sd", prior.noise_scale, shape=len(data.noise_groups))
+    typical = noise[data.noise_group]
+    if data.spec.noise_by != "item":
+        return typical
+    spread = pm.HalfNormal("noise_spread", prior.noise_spread_scale)
+    return pm.LogNormal("item_noise_sd", pt.log(typical), spread, shape=len(data.gram.items))
