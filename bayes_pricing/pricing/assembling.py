@@ -188,7 +188,8 @@ def _portfolio(problem: Problem, solution: Solution, totals: _Totals) -> Portfol
         moved = int((np.abs(np.log(solution.prices / problem.facts.current_price)) > SMALLEST_MOVE).sum())
         residuals.append((problem.limits.changes.name, float(max(moved - problem.limits.changes.count, 0))))
     objective = float(change.mean())
-    bound = max(solution.upper_bound, objective)
+    feasible = all(amount == 0 for _, amount in residuals)
+    bound = max(solution.upper_bound, objective) if feasible else solution.upper_bound
     return PortfolioDecision(
         objective=objective,
         upper_bound=bound,
@@ -201,7 +202,7 @@ def _portfolio(problem: Problem, solution: Solution, totals: _Totals) -> Portfol
         shadow_prices=solution.shadow_prices,
         residuals=tuple(residuals),
         engine=solution.engine,
-        feasible=all(amount == 0 for _, amount in residuals),
+        feasible=feasible,
         changes=_by_metric(totals.change),
         current=_by_metric(totals.current),
         recommended=_by_metric(totals.current + totals.change),
@@ -211,7 +212,7 @@ def _portfolio(problem: Problem, solution: Solution, totals: _Totals) -> Portfol
 
 
 def _gap(objective: float, bound: float) -> float:
-    if bound - objective <= 1e-9 * abs(bound):
+    if abs(bound - objective) <= 1e-9 * abs(bound):
         return 0.0
     return (bound - objective) / abs(bound)
 

@@ -12,6 +12,7 @@ from bayes_pricing.pricing.decision import ShadowPrice
 from bayes_pricing.pricing.judging import SMALLEST_MOVE, Judged
 from bayes_pricing.pricing.problem import Problem
 from bayes_pricing.pricing.programme import (
+    SMALL_PROBLEM,
     Answer,
     Rows,
     Rungs,
@@ -28,11 +29,9 @@ Places = NDArray[np.intp]
 LADDER_POINTS = 21
 SPLIT_DRAWS = 2000
 """From this many draws on, half of them are kept out of the risk limit and used to check it."""
-FREE_ITEMS = 400
+FREE_ITEMS = 60
 """Items left to the integer programme: those whose choice is nearest to changing at the multipliers."""
 MOST_ROUNDS = 40
-SMALL_PROBLEM = 500
-"""Ladder prices up to which the largest attainable floor is found by integer programmes."""
 FLOOR_GAP = 2e-3
 TOLERANCE = 1e-7
 

@@ -154,7 +154,8 @@ class PortfolioDecision:
     upper_bound : float
         No allowed prices among the candidates have a higher expected change.
     gap : float
-        (upper bound - objective) as a share of the uplift; 0 where they agree.
+        (upper bound - objective) as a share of the bound's uplift; 0 where they agree, negative only where prices
+        that somebody gave earn more than the limits allow.
     certificate : str
         What the bound rests on.
     expected_shortfall : float or None
@@ -165,7 +166,8 @@ class PortfolioDecision:
         Posterior probability that expected money rises.
     shadow_prices : tuple of ShadowPrice
     residuals : tuple of (str, float)
-        Per limit, the largest violation found when it is recomputed from the prices, relative to the limit; 0 is met.
+        How far each limit is broken when recomputed from the prices, 0 where it is met: items for limits on items,
+        money for the shortfall, items too many for the number of changes.
     engine : str
     feasible : bool
         Recomputed from the prices.

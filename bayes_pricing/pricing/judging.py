@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bayes_pricing.errors import Finding
 from bayes_pricing.pricing.constraints import Support
 from bayes_pricing.pricing.ladder import GRID_POINTS, Choice, best_on_each_draw, choose_prices, conflicting_limits
-from bayes_pricing.pricing.outlook import Block, Bools
+from bayes_pricing.pricing.outlook import Block, Bools, Outlook
 from bayes_pricing.pricing.problem import Problem
 from bayes_pricing.pricing.support import check_tails
 from bayes_pricing.pricing.value_of_information import TestingRule, worth_of_testing
@@ -95,6 +95,23 @@ def judge_items(problem: Problem, points: int = GRID_POINTS) -> Judged:
         test_periods=np.concatenate([part.test_periods for part in parts]),
         findings=tuple(findings for part in parts for findings in part.findings),
     )
+
+
+def judge_given(problem: Problem, prices: Floats) -> tuple[tuple[Finding, ...], ...]:
+    """What is wrong with given prices, item by item: limits they break, and expectations that a few draws carry."""
+    findings: list[tuple[Finding, ...]] = []
+    for where, block in problem.blocks():
+        given = prices[where]
+        outlook = Outlook(block=block, prices=given[:, None])
+        broken = {limit.name: ~limit.allows(outlook)[:, 0] for limit in problem.limits.item}
+        tails = check_tails(block, given)
+        for row, item in enumerate(block.facts.items):
+            names = [name for name, breaks in broken.items() if breaks[row]]
+            found = [_broken(item, names)] if names else []
+            if tails.carried_by_few[row]:
+                found.append(_few_draws(item))
+            findings.append(tuple(found))
+    return tuple(findings)
 
 
 def _judge_block(problem: Problem, block: Block, points: int) -> Judged:
@@ -207,11 +224,23 @@ def _refusal_findings(
                         remedy=f"relax one of {', '.join(names)}")
             )  # fmt: skip
     for row in np.flatnonzero(few & choice.possible):
-        findings[row].append(
-            Finding(code="few_draws_carry_expectation", severity="error", item=facts.items[row],
-                    message=f"at the best price of {facts.items[row]!r} a few posterior draws carry the expectation",
-                    remedy="limit the change, or learn its elasticity from a price test")
-        )  # fmt: skip
+        findings[row].append(_few_draws(facts.items[row]))
+
+
+def _broken(item: str, names: list[str]) -> Finding:
+    return Finding(
+        code="breaks_limit", severity="error", item=item,
+        message=f"the price given for {item!r} breaks {' and '.join(names)}",
+        remedy="move the price, or relax the limit",
+    )  # fmt: skip
+
+
+def _few_draws(item: str) -> Finding:
+    return Finding(
+        code="few_draws_carry_expectation", severity="error", item=item,
+        message=f"at the price looked at for {item!r} a few posterior draws carry the expectation",
+        remedy="limit the change, or learn its elasticity from a price test",
+    )  # fmt: skip
 
 
 def _warnings(item: str, never_moved: bool, first: bool, past_turning: bool) -> list[Finding]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from bayes_pricing.demand.forecast import select_items
 from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.errors import Finding, Refusal, SpecError
 from bayes_pricing.pricing.assembling import assemble
 from bayes_pricing.pricing.constraints import Limit
 from bayes_pricing.pricing.coupled import solve_coupled
 from bayes_pricing.pricing.decision import PriceDecision
-from bayes_pricing.pricing.judging import Judged, judge_items
+from bayes_pricing.pricing.judging import Judged, judge_given, judge_items
 from bayes_pricing.pricing.ladder import GRID_POINTS
 from bayes_pricing.pricing.problem import build_problem
 from bayes_pricing.pricing.profit import Economics, Objective
@@ -83,3 +86,56 @@ def _separable(judged: Judged) -> Solution:
         certificate=f"every one of {GRID_POINTS} grid prices or ladder rungs an item, refined around the best",
         engine="grid",
     )
+
+
+def evaluate_prices(
+    posterior: DemandPosterior,
+    economics: Economics,
+    objective: Objective,
+    limits: Sequence[Limit] = (),
+    *,
+    prices: Mapping[str, float],
+    horizon_periods: float,
+    seed: int,
+) -> PriceDecision:
+    """Score somebody's own prices on the same footing: what they earn, which limits they break, how far from the bound.
+
+    Parameters
+    ----------
+    posterior, economics, objective, limits, horizon_periods, seed
+        As for :func:`optimize_prices`.
+    prices : mapping of item to float
+        Currency per unit; items not named keep today's price.
+
+    Returns
+    -------
+    PriceDecision
+        Actions are `change` and `hold`; every limit a price breaks is a finding of its item, and `feasible` is false
+        then. The bound is that of the best allowed prices.
+
+    Raises
+    ------
+    SpecError
+        For a price that is not positive, an unknown item, or options that make no sense.
+    """
+    bad = [item for item, price in prices.items() if not 0 < price < float("inf")]
+    if bad:
+        raise SpecError(f"The price of {bad[0]!r} is {prices[bad[0]]}; prices must be positive ({len(bad)} are not).")
+    select_items(posterior, list(prices))
+    problem = build_problem(posterior, economics, objective, limits, horizon_periods=horizon_periods)
+    judged = judge_items(problem)
+    best = _separable(judged)
+    findings: tuple[Finding, ...] = ()
+    if problem.limits.couples:
+        try:
+            best = solve_coupled(problem, judged, best, seed=seed)
+        except Refusal as refusal:
+            findings = refusal.findings
+    today = problem.facts.current_price
+    given = np.array([prices.get(item, price) for item, price in zip(problem.items, today, strict=True)])
+    solution = replace(
+        best, prices=given, engine="given prices", certificate=f"bound of the best allowed prices: {best.certificate}"
+    )
+    none = np.zeros(len(given), dtype=np.bool_)
+    scored = replace(judged, refused=none, test_first=none, findings=judge_given(problem, given))
+    return assemble(problem, scored, solution, seed=seed, findings=findings)

@@ -19,9 +19,11 @@ from scipy.sparse import coo_array, csr_array
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-SECONDS = 20.0
+SECONDS = 10.0
 """Longest one integer programme may take; what it has found by then is used and its distance from the bound shown."""
-INTEGER_GAP = 1e-6
+INTEGER_GAP = 1e-4
+SMALL_PROBLEM = 500
+"""Number of ladder prices up to which integer programmes are solved to the last digit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,11 +133,12 @@ def solve_programme(
     bounds = np.zeros((kept.size + 1, 2))
     bounds[:-1, 1] = 1.0
     bounds[-1] = (-np.inf, np.inf) if raise_floor else (0.0, 0.0)
+    gap = INTEGER_GAP if kept.size > SMALL_PROBLEM else 0.0
     # scipy's stubs leave out the sparse matrices that linprog takes
     result = linprog(  # type: ignore[call-overload]
         cost, A_ub=matrix, b_ub=limit, A_eq=csr_array(one_each), b_eq=np.ones(rungs.items), bounds=bounds,
         integrality=np.append(np.ones(kept.size, dtype=np.int64), 0) if integer else None,
-        options={"time_limit": SECONDS, "mip_rel_gap": INTEGER_GAP} if integer else {},
+        options={"time_limit": SECONDS, "mip_rel_gap": gap} if integer else {},
     )  # fmt: skip
     if result.x is None:
         return None

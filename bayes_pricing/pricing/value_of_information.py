@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from bayes_pricing.errors import SpecError
+from bayes_pricing.pricing.decision import PriceDecision
 
 Floats = NDArray[np.float64]
 
@@ -182,3 +183,58 @@ def worth_of_testing(
         information = np.where(better, gain, information)
         length += 2 if length < 12 else length // 2 // 2 * 2
     return TestWorth(net=net, periods=periods, information=information)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestCandidate:
+    """An item and the test of it that is worth most.
+
+    Attributes
+    ----------
+    item : str
+    current_price, test_price : float
+        Currency per unit.
+    periods : int
+        Length of the test, prices alternating.
+    value : float
+        Expected money over the horizon that the test adds to deciding now, its own cost deducted.
+    action : str
+        What the decision does with the item now.
+    """
+
+    __test__ = False  # the name starts with Test; it is no test
+
+    item: str
+    current_price: float
+    test_price: float
+    periods: int
+    value: float
+    action: str
+
+
+def most_worth_testing(decision: PriceDecision, count: int = 20) -> tuple[TestCandidate, ...]:
+    """Items whose price test is worth most, the best first; only tests that are worth their cost.
+
+    Parameters
+    ----------
+    decision : PriceDecision
+    count : int
+        At most this many.
+
+    Returns
+    -------
+    tuple of TestCandidate
+    """
+    candidates = [
+        TestCandidate(
+            item=item.item,
+            current_price=item.current_price,
+            test_price=item.test_price,
+            periods=item.test_periods,
+            value=item.value_of_testing,
+            action=item.action,
+        )
+        for item in decision.items
+        if item.test_price is not None and item.value_of_testing is not None and item.value_of_testing > 0
+    ]
+    return tuple(sorted(candidates, key=lambda candidate: (-candidate.value, candidate.item))[:count])

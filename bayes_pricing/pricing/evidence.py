@@ -1,0 +1,135 @@
+"""Where an item's elasticity comes from: its own sales, its category, the population."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayes_pricing.demand.forecast import select_items
+from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.pricing.decision import Estimate, estimate
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contribution:
+    """Part of an elasticity's posterior mean that comes from one source; the parts add up to the mean.
+
+    Attributes
+    ----------
+    source : str
+        ``own_data``, a nesting level's name, or ``population``.
+    unit : str
+        The item, the category's name, or ``population``.
+    weight : float in [0, 1]
+        Weight of the source; the weights add up to 1.
+    elasticity : float
+        Mean elasticity the source speaks for, weight x elasticity being the contribution.
+    contribution : float
+    """
+
+    source: str
+    unit: str
+    weight: float
+    elasticity: float
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElasticityEvidence:
+    """An item's elasticity and where it comes from.
+
+    Attributes
+    ----------
+    estimate : Estimate
+        Own-price elasticity, no unit.
+    sd : float
+    probability_elastic : float
+        Posterior probability that demand falls by more than one per cent when the price rises by one.
+    contributions : tuple of Contribution
+        Own data first, the population last.
+    other_coefficients : float or None
+        Part that comes from the item's other coefficients (their correlation with the elasticity); None where it
+        cannot be told apart from the own data's, as here, from draws alone.
+    method : str
+        How the parts were found, and that they are approximate.
+    """
+
+    estimate: Estimate
+    sd: float
+    probability_elastic: float
+    contributions: tuple[Contribution, ...]
+    other_coefficients: float | None
+    method: str
+
+
+METHOD = (
+    "approximate: own weight from the model, weights above the item from posterior variances; the item's other "
+    "coefficients count with its own data"
+)
+
+
+def elasticity_evidence(posterior: DemandPosterior, item: str) -> ElasticityEvidence:
+    r"""Split an item's posterior mean elasticity into what its own sales, each level above it and the population say.
+
+    .. math:: \bar\varepsilon_i = w_i\, o_i + (1 - w_i) \big( w_c\, o_c + (1 - w_c)(\dots \bar\mu) \big), \qquad
+              w_c = 1 - \frac{\mathrm{Var}(\varepsilon_c - \mu)}{E[\tau_c^2]}
+
+    :math:`w_i` is the model's own-data weight, :math:`w_c` the pooling factor of each level above (Gelman & Pardoe
+    2006, clipped to [0, 1]); each :math:`o` is what makes the identity hold, so the parts add up to the posterior mean.
+
+    Parameters
+    ----------
+    posterior : DemandPosterior
+    item : str
+
+    Returns
+    -------
+    ElasticityEvidence
+    """
+    own = _elasticity(posterior, "item", item)
+    row = select_items(posterior, [item]).row(0, named=True)
+    units = [(level, str(row[level])) for level in posterior.spec.levels if level in row]
+    chain = [("own_data", item, own)]
+    chain += [(level, unit, _elasticity(posterior, level, unit)) for level, unit in units]
+    chain.append(("population", "population", _elasticity(posterior, "population", None)))
+    parts: list[Contribution] = []
+    left = 1.0
+    for place, (source, unit, draws) in enumerate(chain):
+        weight, above = 1.0, np.zeros(1)
+        if source != "population":
+            above = chain[place + 1][2]
+            weight = (
+                _own_weight(posterior, item) if source == "own_data" else _pooling(posterior, source, draws - above)
+            )
+        part = left * (float(draws.mean()) - (1.0 - weight) * float(above.mean()))
+        spoken = part / (left * weight) if left * weight > 0 else float(draws.mean())
+        parts.append(Contribution(source=source, unit=unit, weight=left * weight, elasticity=spoken, contribution=part))
+        left *= 1.0 - weight
+    return ElasticityEvidence(
+        estimate=estimate(own),
+        sd=float(own.std(ddof=1)),
+        probability_elastic=float((own < -1.0).mean()),
+        contributions=tuple(parts),
+        other_coefficients=None,
+        method=METHOD,
+    )
+
+
+def _elasticity(posterior: DemandPosterior, level: str, unit: str | None) -> Floats:
+    draws = posterior.coefficients(level, None if unit is None else [unit]).sel(coefficient="log_price")
+    if unit is not None:
+        draws = draws.isel({level: 0})
+    return np.asarray(draws.transpose("chain", "draw").to_numpy(), dtype=np.float64).ravel()
+
+
+def _own_weight(posterior: DemandPosterior, item: str) -> float:
+    return float(np.clip(posterior.own_data_weight().sel(item=item).item(), 0.0, 1.0))
+
+
+def _pooling(posterior: DemandPosterior, level: str, offset: Floats) -> float:
+    spread = posterior.variation(level).sel(coefficient="log_price").to_numpy()
+    return float(np.clip(1.0 - offset.var() / np.mean(np.square(spread)), 0.0, 1.0))
