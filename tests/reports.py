@@ -31,6 +31,7 @@ from bayes_pricing.reporting.content import (
     DemandPart,
     Fact,
     ItemStory,
+    PriceCurve,
     PriceTestPart,
     Provenance,
     Report,
@@ -137,7 +138,7 @@ def _elasticities(names: list[str], rng: np.random.Generator) -> tuple[pl.DataFr
     home = np.arange(len(names)) % len(CATEGORIES)
     weight = np.clip(rng.beta(2, 7, len(names)), 0.01, 0.95)
     silent = np.zeros(len(names), dtype=bool)
-    silent[[11, 30, 76, 101]] = True
+    silent[[at for at in (11, 30, 76, 101) if at < len(names)]] = True
     weight[silent] = 0.0
     item = estimate[home] + 0.5 * weight * rng.normal(0, 1.6, len(names))
     mean = np.concatenate([[-1.83], estimate, item])
@@ -329,11 +330,15 @@ def _story(
         headline=f"Raise {names[chosen]} by {100 * (move[chosen] - 1):.0f} %: very likely (93 %) more profit.",
         paragraph="Demand reacts less to this price than to most: the higher margin outweighs the enrolments lost. "
         "The largest allowed change binds; without it the price would go further, beyond what the data have seen.",
-        curve=pl.DataFrame({"price": at, "mean": mean, "lower": mean - half, "upper": mean + half}),
-        current_price=float(current[chosen]),
-        recommended_price=float(current[chosen] * move[chosen]),
-        lowest_price=float(0.82 * current[chosen]),
-        highest_price=float(1.2 * current[chosen]),
+        curve=PriceCurve(
+            points=pl.DataFrame({"price": at, "mean": mean, "lower": mean - half, "upper": mean + half}),
+            current_price=float(current[chosen]),
+            recommended_price=float(current[chosen] * move[chosen]),
+            lowest_price=float(0.82 * current[chosen]),
+            highest_price=float(1.2 * current[chosen]),
+            unit="tokens per week",
+            price_unit="tokens per unit",
+        ),
     )
 
 

@@ -122,26 +122,48 @@ class BaselinePart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ItemStory:
-    """Why one item's price should move, in words and as a curve.
+class PriceCurve:
+    """What one item would bring at every price.
 
     Attributes
     ----------
-    item, headline, paragraph : str
-    curve : DataFrame
-        Columns ``price, mean, lower, upper`` of the objective.
-    current_price, recommended_price, lowest_price, highest_price : float
-        Currency per unit; the last two are the ends of the prices seen.
+    points : DataFrame
+        Columns ``price`` (in `price_unit`), ``mean, lower, upper`` (in `unit`); lower and upper hold `probability`.
+    current_price, recommended_price : float
+    lowest_price, highest_price : float
+        Ends of the prices seen in the data; beyond them the curve is extrapolation.
+    outcome, unit, price_unit : str
+        e.g. ``profit``, ``EUR per week``, ``EUR per unit``.
+    probability : float in (0, 1)
+
+    Raises
+    ------
+    SpecError
+        If a column is absent or there are no points.
     """
 
-    item: str
-    headline: str
-    paragraph: str
-    curve: pl.DataFrame
+    points: pl.DataFrame
     current_price: float
     recommended_price: float
     lowest_price: float
     highest_price: float
+    outcome: str = "profit"
+    unit: str = "currency per period"
+    price_unit: str = "currency per unit"
+    probability: float = 0.9
+
+    def __post_init__(self) -> None:
+        require_columns(self.points, ("price", "mean", "lower", "upper"), "PriceCurve.points")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ItemStory:
+    """Why one item's price should move: in a headline, in a paragraph, and as a curve."""
+
+    item: str
+    headline: str
+    paragraph: str
+    curve: PriceCurve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

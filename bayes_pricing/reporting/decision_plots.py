@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import altair as alt
 import numpy as np
 import polars as pl
@@ -11,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayes_pricing.errors import SpecError
 from bayes_pricing.pricing.decision import ItemDecision, PriceDecision
+from bayes_pricing.reporting.content import PriceCurve
 from bayes_pricing.reporting.formats import interval, percent, price, signed
 from bayes_pricing.reporting.marks import (
     BLUE,
@@ -35,103 +34,65 @@ ACTIONS = {"change": BLUE, "hold": GREY, "test_first": ORANGE, "refused": INK}
 ACTION_WORDS = {"change": "change", "hold": "hold", "test_first": "test first", "refused": "refused"}
 
 
-def profit_curve_plot(
-    curve: pl.DataFrame,
-    *,
-    current_price: float,
-    recommended_price: float,
-    lowest_price: float,
-    highest_price: float,
-    unit: str = "currency per period",
-    price_unit: str = "currency per unit",
-    outcome: str = "Profit",
-) -> alt.LayerChart:
+def profit_curve_plot(curve: PriceCurve) -> alt.LayerChart:
     """Expected profit of one item at every price, with its band, today's price and the recommended one.
 
-    Parameters
-    ----------
-    curve : DataFrame
-        Columns ``price`` (currency per unit), ``mean, lower, upper`` (in `unit`), and optionally ``probability``.
-    current_price, recommended_price : float
-        Currency per unit; marked by lines.
-    lowest_price, highest_price : float
-        Ends of the prices seen in the data: the shaded support. Outside it the curve is extrapolation.
-    unit, price_unit : str
-        Units of the outcome and of the price.
-    outcome : str
-        What the curve shows.
-
-    Raises
-    ------
-    SpecError
-        If a column is absent or there are no rows.
+    The prices seen in the data are shaded; outside them the curve is extrapolation.
 
     Examples
     --------
-    >>> curve = pl.DataFrame({"price": [9.0, 10.0, 11.0], "mean": [50.0, 55.0, 53.0], "lower": [40.0, 45.0, 40.0],
-    ...                       "upper": [60.0, 65.0, 66.0]})
-    >>> chart = profit_curve_plot(curve, current_price=9.0, recommended_price=10.0,
-    ...                           lowest_price=8.5, highest_price=11.5)
-    >>> chart.to_dict()["title"]["text"]
+    >>> points = pl.DataFrame({"price": [9.0, 10.0, 11.0], "mean": [50.0, 55.0, 53.0], "lower": [40.0, 45.0, 40.0],
+    ...                        "upper": [60.0, 65.0, 66.0]})
+    >>> curve = PriceCurve(points=points, current_price=9.0, recommended_price=10.0,
+    ...                    lowest_price=8.5, highest_price=11.5)
+    >>> profit_curve_plot(curve).to_dict()["title"]["text"]
     'Profit at every price'
     """
-    require_columns(curve, ["price", "mean", "lower", "upper"], "The profit curve")
-    ends = [float(value) for value in (curve["price"].min(), curve["price"].max()) if isinstance(value, (int, float))]
-    x_scale = alt.Scale(
-        domain=[min(*ends, current_price, recommended_price), max(*ends, current_price, recommended_price)], nice=False
-    )
-    y_scale = alt.Scale(domain=padded_range([*curve["lower"], *curve["upper"]], share=0.12), nice=False)
-    x = alt.X("price:Q", scale=x_scale, axis=quiet_axis(f"Price ({price_unit})"))
-    base = alt.Chart(values(curve.sort("price")))
-    support = pl.DataFrame(
-        {"from": [max(lowest_price, x_scale["domain"][0])], "to": [min(highest_price, x_scale["domain"][1])]}
-    )
-    level = percent(float(curve["probability"][0])) if "probability" in curve.columns else "90 %"
-    layers: list[alt.Chart] = [
-        alt.Chart(values(support))
-        .mark_rect(color=PALE, opacity=0.4)
-        .encode(x=alt.X("from:Q", scale=x_scale), x2="to:Q"),
-        base.mark_area(color=BLUE, opacity=0.2).encode(
-            x=x, y=alt.Y("lower:Q", scale=y_scale, axis=quiet_axis(f"{outcome} ({unit})", ticks=5)), y2="upper:Q"
-        ),
-        base.mark_line(color=BLUE, strokeWidth=2.5).encode(
-            x=x,
-            y=alt.Y("mean:Q", scale=y_scale),
-            tooltip=tips("price", "mean", "lower", "upper"),
-        ),
-        *_price_marks(current_price, recommended_price, x_scale),
-    ]
+    points, outcome = curve.points.sort("price"), curve.outcome.capitalize()
+    ends = [*points["price"], curve.current_price, curve.recommended_price]
+    domain = [min(ends), max(ends)]
+    x = alt.X("price:Q", scale=alt.Scale(domain=domain, nice=False), axis=quiet_axis(f"Price ({curve.price_unit})"))
+    y_scale = alt.Scale(domain=padded_range([*points["lower"], *points["upper"]], share=0.15), nice=False)
+    y_axis = quiet_axis(f"{outcome} ({curve.unit})", ticks=5)
+    seen = pl.DataFrame({"from": [max(curve.lowest_price, domain[0])], "to": [min(curve.highest_price, domain[1])]})
+    ground = alt.Chart(values(seen)).mark_rect(color=PALE, opacity=0.4)
+    base = alt.Chart(values(points)).encode(x=x)
     return styled(
-        layered(*layers),
+        layered(
+            ground.encode(x=alt.X("from:Q", scale=alt.Scale(domain=domain, nice=False)), x2="to:Q"),
+            base.mark_area(color=BLUE, opacity=0.2).encode(
+                y=alt.Y("lower:Q", scale=y_scale, axis=y_axis), y2="upper:Q"
+            ),
+            base.mark_line(color=BLUE, strokeWidth=2.5).encode(
+                y=alt.Y("mean:Q", scale=y_scale), tooltip=tips("price", "mean", "lower", "upper")
+            ),
+            *_price_marks(curve.current_price, curve.recommended_price, domain),
+        ),
         f"{outcome} at every price",
-        f"line: mean, band: {level} interval, grey ground: prices seen in the data",
-        f"{outcome} against price; today {price(current_price)}, recommended {price(recommended_price)}.",
+        f"line: mean, band: {percent(curve.probability)} interval, grey ground: prices seen in the data",
+        f"{outcome} against price; today {price(curve.current_price)}, recommended {price(curve.recommended_price)}.",
         280,
     )
 
 
-def _price_marks(current: float, recommended: float, scale: alt.Scale) -> list[alt.Chart]:
-    """Lines at both prices, each label on the side away from the other line."""
-    side: Literal["left", "right"] = "right" if current < recommended else "left"
-    places: list[tuple[float, str, str, Literal["left", "right"]]]
+def _price_marks(current: float, recommended: float, domain: list[float]) -> list[alt.Chart]:
+    """Lines at both prices, each label on the side where there is more room, one below the other."""
+    scale = alt.Scale(domain=domain, nice=False)
+    places = [(current, f"today {price(current)}", GREY), (recommended, f"recommended {price(recommended)}", GREEN)]
     if current == recommended:
-        places = [(current, f"today and recommended {price(current)}", INK, "left")]
-    else:
-        places = [
-            (current, f"today {price(current)}", GREY, side),
-            (recommended, f"recommended {price(recommended)}", GREEN, "left" if side == "right" else "right"),
-        ]
+        places = [(current, f"today and recommended {price(current)}", GREEN)]
     marks = []
-    for at, text, colour, align in places:
+    for row, (at, text, colour) in enumerate(places):
         here = alt.Chart(values(pl.DataFrame({"price": [at], "text": [text]}), digits=9))
         x = alt.X("price:Q", scale=scale)
+        right: bool = at < sum(domain) / 2
         marks.append(
             here.mark_rule(color=colour, strokeWidth=2, strokeDash=[5, 3] if colour == GREY else [1, 0]).encode(x=x)
         )
         words = here.mark_text(
-            align=align,
-            dx=-6 if align == "right" else 6,
-            dy=2,
+            align="left" if right else "right",
+            dx=6 if right else -6,
+            dy=2 + 16 * row,
             baseline="top",
             color=colour,
             fontWeight=600,
@@ -346,7 +307,7 @@ def decision_overview_plot(decision: PriceDecision, elasticities: pl.DataFrame) 
         tooltip=tips("item", "action", "current_price", "recommended_price", "elasticity"),
     )
     zero = alt.Chart(values(pl.DataFrame({"at": [0.0]}))).mark_rule(color=GREY, strokeWidth=1)
-    every = "" if stride == 1 else f"; every {stride}th item drawn"
+    every = "" if stride == 1 else f"; 1 in {stride} drawn"
     return styled(
         layered(zero.encode(y="at:Q"), scatter),
         "Which items move, and why",

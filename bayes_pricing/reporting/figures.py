@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from bayes_pricing.pricing.decision import PriceDecision
-from bayes_pricing.reporting.content import BaselinePart, DemandPart, ItemStory, TrustPart
+from bayes_pricing.reporting.content import BaselinePart, DemandPart, PriceCurve, TrustPart
 from bayes_pricing.reporting.decision_plots import (
     ACTION_WORDS,
     decision_frame,
@@ -248,33 +248,20 @@ def _action_table(items: pl.DataFrame) -> Table:
     return Table(headings=headings, rows=tuple(rows[action] for action in ACTION_WORDS if action in rows))
 
 
-def story_figure(decision: PriceDecision, story: ItemStory, number: int, period: str) -> Figure:
+def story_figure(curve: PriceCurve, number: int) -> Figure:
     """The curve of one item's objective with its band."""
-    unit, currency = outcome_unit(decision, period), decision.economics.currency or "currency"
-    every = max(1, -(-story.curve.height // MOST_CURVE_ROWS))
-    curve = story.curve.sort("price").gather_every(every)
-    outcome = decision.objective.capitalize()
+    every = max(1, -(-curve.points.height // MOST_CURVE_ROWS))
+    outcome, level = curve.outcome.capitalize(), percent(curve.probability)
+    rows = curve.points.sort("price").gather_every(every).select("price", "mean", "lower", "upper").rows()
     return Figure(
         key=f"curve-{number}",
         title=f"{outcome} at every price",
-        caption="Line: mean; band: 90 % interval; grey ground: prices seen in the data. "
+        caption=f"Line: mean; band: {level} interval; grey ground: prices seen in the data. "
         "Beyond them the curve is extrapolation.",
-        chart=profit_curve_plot(
-            story.curve,
-            current_price=story.current_price,
-            recommended_price=story.recommended_price,
-            lowest_price=story.lowest_price,
-            highest_price=story.highest_price,
-            unit=unit,
-            outcome=outcome,
-            price_unit=f"{currency} per unit",
-        ),
+        chart=profit_curve_plot(curve),
         table=Table(
-            headings=(f"Price ({currency})", f"{outcome} ({unit})", "90 % interval"),
-            rows=tuple(
-                (price(at), plain(mean), interval(low, high))
-                for at, mean, low, high in curve.select("price", "mean", "lower", "upper").rows()
-            ),
+            headings=(f"Price ({curve.price_unit})", f"{outcome} ({curve.unit})", f"{level} interval"),
+            rows=tuple((price(at), plain(mean), interval(low, high)) for at, mean, low, high in rows),
         ),
     )
 

@@ -36,7 +36,7 @@ from bayes_pricing.reporting.marks import (
 MOST_UNITS = 60
 MOST_POINTS = 2000
 BINS = 40
-ELASTICITY = "Own-price elasticity (% change of units per +1 % price)"
+ELASTICITY = "Own-price elasticity"
 
 
 def elasticity_forest(
@@ -48,8 +48,8 @@ def elasticity_forest(
     ----------
     table : DataFrame
         Columns ``level, name, mean, lower, upper, probability`` of
-        :func:`bayes_pricing.demand.elasticity.elasticity_table`; rows of level ``item`` are left out where there are
-        others. At most 60 rows are drawn: the most and the least elastic.
+        :func:`bayes_pricing.demand.elasticity.elasticity_table`; rows of level ``item`` are left out where there is
+        a level between them and the population. At most 60 rows are drawn: the most and the least elastic.
     truth : DataFrame, optional
         Columns ``level, name, elasticity``: drawn as a dark tick.
     baselines : DataFrame, optional
@@ -105,7 +105,7 @@ def forest_rows(table: pl.DataFrame) -> pl.DataFrame:
     ['All items', 'jam', 'tea']
     """
     above = table.filter(pl.col("level") != "item")
-    rows = above if above.height else table
+    rows = above if above["level"].n_unique() > 1 else table
     depth = {level: place for place, level in enumerate(rows["level"].unique(maintain_order=True))}
     rows = rows.sort(pl.col("level").replace_strict(depth, return_dtype=pl.Int64), "mean")
     if rows.height > MOST_UNITS:
@@ -219,7 +219,7 @@ def shrinkage_plot(table: pl.DataFrame) -> alt.LayerChart:
             .mark_rule(color=GREY, strokeDash=[3, 3], clip=True)
             .encode(y=alt.Y("mean:Q", scale=scale)),
         )
-    share = "" if stride == 1 else f", every {stride}th drawn"
+    share = "" if stride == 1 else f", 1 in {stride} drawn"
     return styled(
         layered(*layers),
         "How far items lean on their category",

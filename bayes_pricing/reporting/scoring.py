@@ -32,13 +32,13 @@ class ScoreMeaning:
 
 
 SCORES = {
-    "wape": ScoreMeaning(label="WAPE", unit="share of units missed", best=0.0),
+    "wape": ScoreMeaning(label="WAPE", unit="share missed", best=0.0),
     "rmse_log_units": ScoreMeaning(label="RMSE", unit="log units", best=0.0),
     "crps": ScoreMeaning(label="CRPS", unit="units", best=0.0),
     "poisson_deviance": ScoreMeaning(label="Poisson deviance", unit="per row", best=0.0),
     "directional_accuracy": ScoreMeaning(label="Direction right", unit="share", best=1.0),
     "coverage_80": ScoreMeaning(label="Coverage of 80 % intervals", unit="", best=0.8),
-    "elasticity_error": ScoreMeaning(label="Elasticity error", unit="mean absolute, against the truth", best=0.0),
+    "elasticity_error": ScoreMeaning(label="Elasticity error", unit="mean absolute", best=0.0),
     "seconds": ScoreMeaning(label="Time to fit", unit="seconds", best=0.0),
 }
 

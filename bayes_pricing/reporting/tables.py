@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -11,9 +11,10 @@ import polars as pl
 from bayes_pricing.data.assessment import Assessment
 from bayes_pricing.demand.identification import WEAK_SE, Identification
 from bayes_pricing.errors import Finding
+from bayes_pricing.pricing.constraints import Limit, MaxChange, MaxChanges, MaxLossProbability, MaxShortfall, Support
 from bayes_pricing.pricing.decision import PriceDecision
 from bayes_pricing.reporting.decision_plots import decision_frame, with_elasticity
-from bayes_pricing.reporting.formats import plain
+from bayes_pricing.reporting.formats import percent, plain
 from bayes_pricing.reporting.scoring import SCORES
 
 MOST_ITEMS = 200
@@ -76,7 +77,7 @@ def score_rows(means: pl.DataFrame) -> tuple[tuple[str, ...], tuple[ScoreRow, ..
     --------
     >>> headings, rows = score_rows(pl.DataFrame({"estimator": ["a", "b"], "wape": [0.2, 0.3]}))
     >>> headings, rows[0].cells, rows[1].cells
-    (('WAPE (share of units missed)',), (('0.200', True),), (('0.300', False),))
+    (('WAPE (share missed)',), (('0.200', True),), (('0.300', False),))
     """
     names = [name for name in SCORES if name in means.columns]
     distance = means.select((pl.col(name) - SCORES[name].best).abs() for name in names)
@@ -167,23 +168,36 @@ def refused_reasons(decision: PriceDecision) -> tuple[tuple[str, int, tuple[str,
     return tuple(sorted(rows, key=lambda row: -row[1]))
 
 
-def limit_words(limit: object) -> str:
-    """A limit in words: its name, then its settings.
+def limit_words(limit: Limit) -> str:
+    """A limit in words: a sentence for the common ones, otherwise its name and its settings.
 
     Examples
     --------
-    >>> from bayes_pricing.pricing.constraints import MaxChange
-    >>> limit_words(MaxChange(share=0.15))
-    'max change: share 0.15'
+    >>> from bayes_pricing.pricing.constraints import Capacity, MaxChange
+    >>> limit_words(MaxChange(share=0.15)), limit_words(Capacity(units=40.0))
+    ('no price moves by more than 15 %', 'capacity: units 40')
     """
-    settings = msgspec.to_builtins(limit)
-    shown = [
-        f"{name.replace('_', ' ')} {'by item' if isinstance(value, dict) else value}"
-        for name, value in settings.items()
-        if value is not None
-    ]
-    title = str(getattr(limit, "name", type(limit).__name__)).replace("_", " ")
+    match limit:
+        case MaxChange():
+            return f"no price moves by more than {percent(limit.share)}"
+        case Support() if limit.extend == 0:
+            return "no price outside those seen in the data"
+        case MaxLossProbability():
+            return f"no item is worse off with a probability above {percent(limit.probability)}"
+        case MaxShortfall():
+            return f"mean loss over the worst {percent(limit.share)} of draws at most {plain(limit.amount)} per period"
+        case MaxChanges():
+            return f"at most {limit.count:,} prices change"
+    settings: dict[str, object] = msgspec.to_builtins(limit)
+    shown = [f"{name.replace('_', ' ')} {_setting(value)}" for name, value in settings.items() if value is not None]
+    title = limit.name.replace("_", " ")
     return f"{title}: {', '.join(shown)}" if shown else title
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "by item"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def examples(names: Iterable[str], most: int = 3) -> str:

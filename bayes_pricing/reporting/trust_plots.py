@@ -214,7 +214,7 @@ def score_plot(scores: pl.DataFrame, score: str) -> alt.LayerChart:
     )
     ends = [0.0, *rows["value"]]
     span = max(ends) - min(ends)
-    domain = [min(ends) - (0.12 * span if min(ends) < 0 else 0.0), max(ends) + 0.12 * span]
+    domain = [min(ends) - (0.18 * span if min(ends) < 0 else 0.0), max(ends) + 0.18 * span]
     base = alt.Chart(values(rows)).encode(
         y=alt.Y("estimator:N", sort=order, axis=quiet_axis(None, grid=False)),
         x=alt.X("value:Q", axis=quiet_axis(meaning.heading, ticks=4), scale=alt.Scale(domain=domain, nice=False)),

@@ -4,7 +4,7 @@ for (const place of document.querySelectorAll("[data-chart]")) {
   const spec = JSON.parse(document.getElementById(place.dataset.chart).textContent);
   if (place.clientWidth < 560) {
     spec.config.axis.labelLimit = place.clientWidth < 340 ? 90 : 125;
-    spec.config.legend.columns = place.clientWidth < 420 ? 2 : 3;
+    spec.config.legend.columns = 2;
   }
   try {
     const runtime = vega.parse(vegaLite.compile(spec, { logger: vega.logger(vega.Error) }).spec, null, { ast: true });
