@@ -71,16 +71,18 @@ def check_text(
     panel: SalesPanel, assessment: Assessment, identification: Identification, refused: tuple[Finding, ...]
 ) -> str:
     """The assessment for people."""
+    import numpy as np
+
     from bayes_pricing.cli.text import finding_lines
 
     scores = ", ".join(f"{name} {getattr(assessment, name).value:.0f}" for name in SCORES)
     left_out = (*assessment.left_out, *identification.left_out)
-    errors = identification.table["elasticity_se"].drop_nulls().drop_nans()
+    errors = identification.table["elasticity_se"].drop_nulls().drop_nans().to_numpy()
     lines = [summary_line(panel.summary), f"Out of 100: {scores}."]
-    if errors.len():
+    if errors.size:
         lines.append(
-            f"By their own rows alone, {errors.len():,} of {panel.summary.items:,} items would know their elasticity "
-            f"with a standard error of {errors.median():.2f} (the median)."
+            f"By their own rows alone, {errors.size:,} of {panel.summary.items:,} items would know their elasticity "
+            f"with a standard error of {float(np.median(errors)):.2f} (the median)."
         )
     lines += finding_lines((*refused, *assessment.findings, *identification.findings))
     return "\n".join([*lines, *([f"Left out in the quick mode: {', '.join(left_out)}."] if left_out else [])])

@@ -58,8 +58,8 @@ def recommend(
                 posterior,
                 money.economics(),
                 objective_of(posterior, money, limits),
-                read_prices(evaluate, posterior),
                 limits.limits(),
+                prices=read_prices(evaluate, posterior),
                 horizon_periods=limits.horizon,
                 seed=seed,
             )

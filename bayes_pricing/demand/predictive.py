@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bayes_pricing.demand.equation import log_demand
@@ -110,18 +110,22 @@ def _transforms(posterior: DemandPosterior, rows: pl.DataFrame, rng: np.random.G
     quantity = rows["quantity"].to_numpy()
     if spec.likelihood == "lognormal":
         sd = np.sqrt(2.0 * _thinned(posterior.log_smearing(names).to_numpy())[:, at])
-        return np.asarray(stats.norm.cdf(np.log(quantity), loc=log_units, scale=sd).mean(axis=0))
+        return _mean_over_draws(stats.norm.cdf(np.log(quantity), loc=log_units, scale=sd))
     below, upto = _count_cdf(posterior, quantity - 1.0, log_units), _count_cdf(posterior, quantity, log_units)
-    return np.asarray(below + rng.random(rows.height) * (upto - below))
+    return below + rng.random(rows.height) * (upto - below)
 
 
 def _count_cdf(posterior: DemandPosterior, quantity: Floats, log_units: Floats) -> Floats:
     """Posterior predictive distribution function of counts, (rows,)."""
     mean = np.exp(log_units)
     if posterior.spec.likelihood == "poisson":
-        return np.asarray(stats.poisson.cdf(quantity, mean).mean(axis=0))
+        return _mean_over_draws(stats.poisson.cdf(quantity, mean))
     size = _thinned(posterior.hyper()["overdispersion"].to_numpy())[:, None] ** -2.0
-    return np.asarray(stats.nbinom.cdf(quantity, size, size / (size + mean)).mean(axis=0))
+    return _mean_over_draws(stats.nbinom.cdf(quantity, size, size / (size + mean)))
+
+
+def _mean_over_draws(values: ArrayLike) -> Floats:
+    return np.asarray(values, dtype=np.float64).mean(axis=0)
 
 
 def _thinned(draws: NDArray[np.float64] | NDArray[np.float32]) -> Floats:
