@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bayes_pricing.data.assessment import Assessment
 from bayes_pricing.data.panel import PanelSummary
 from bayes_pricing.demand.choice_of_model import ModelChoice
 from bayes_pricing.demand.diagnostics import Diagnostics
 from bayes_pricing.demand.draws_posterior import DrawsMetadata, DrawsPosterior
 from bayes_pricing.demand.fit import DemandFit, SamplerSettings
+from bayes_pricing.demand.identification import Identification
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.predictive import PredictiveCheck
 from bayes_pricing.demand.tree_posterior import TreePosterior
@@ -24,6 +26,7 @@ from bayes_pricing.storage import Bundle, read_bundle, write_bundle
 
 LIBRARIES = ("bayes-pricing", "numpy", "scipy", "polars", "numba", "nutpie", "pymc")
 ITEMS = "items"
+IDENTIFICATION = "identification"
 PIT = "check_pit"
 
 
@@ -49,7 +52,7 @@ def save_fit(fitted: DemandFit, directory: Path) -> None:
     write_bundle(
         Bundle(
             arrays={**arrays, PIT: fitted.predictions.pit},
-            tables={ITEMS: posterior.items},
+            tables={ITEMS: posterior.items, IDENTIFICATION: fitted.identification.table},
             about={
                 "kind": kind,
                 "id": posterior.id,
@@ -60,6 +63,9 @@ def save_fit(fitted: DemandFit, directory: Path) -> None:
                 **{name: msgspec.to_builtins(getattr(fitted, name)) for name in PARTS},
                 "coverage": fitted.predictions.coverage,
                 "prediction_findings": msgspec.to_builtins(fitted.predictions.findings),
+                "identification_findings": msgspec.to_builtins(fitted.identification.findings),
+                "prior_only": fitted.identification.prior_only,
+                "left_out": fitted.identification.left_out,
             },
         ),
         directory,
@@ -84,9 +90,21 @@ def load_fit(directory: Path) -> DemandFit:
             coverage=tuple((float(p), float(share)) for p, share in about["coverage"]),
             findings=msgspec.convert(about["prediction_findings"], tuple[Finding, ...]),
         )
+        identification = Identification(
+            table=bundle.tables[IDENTIFICATION],
+            findings=msgspec.convert(about["identification_findings"], tuple[Finding, ...]),
+            prior_only=tuple(about["prior_only"]),
+            left_out=tuple(about["left_out"]),
+        )
     except (KeyError, msgspec.ValidationError) as error:
         raise StorageError(f"{directory} was saved by another version ({error}); fit again.") from error
-    return DemandFit(posterior=posterior, predictions=predictions, seed=int(about["seed"]), **parts)
+    return DemandFit(
+        posterior=posterior,
+        predictions=predictions,
+        identification=identification,
+        seed=int(about["seed"]),
+        **parts,
+    )
 
 
 def library_versions() -> dict[str, str]:
@@ -96,6 +114,7 @@ def library_versions() -> dict[str, str]:
 
 PARTS: dict[str, Any] = {
     "diagnostics": Diagnostics,
+    "assessment": Assessment,
     "choice": ModelChoice,
     "findings": tuple[Finding, ...],
     "seconds": dict[str, float],

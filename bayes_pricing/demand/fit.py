@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
+from bayes_pricing.data.assessment import Assessment, assess
 from bayes_pricing.data.gram import Gram, gather_gram
 from bayes_pricing.data.lag import lag_products
 from bayes_pricing.data.panel import PanelSummary, SalesPanel
@@ -17,6 +18,7 @@ from bayes_pricing.data.sample import sample_rows
 from bayes_pricing.demand.choice_of_model import ModelChoice
 from bayes_pricing.demand.design import Design, ModelRequest, build_design
 from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics, check_sampling
+from bayes_pricing.demand.identification import Identification, identify
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.predictive import PredictiveCheck, check_predictions
 from bayes_pricing.errors import Finding, SpecError
@@ -74,9 +76,14 @@ class DemandFit:
         Verdict of the gate; where it did not pass the posterior is for inspection only.
     predictions : PredictiveCheck
         How a seeded sample of rows falls into its predictive distributions.
+    assessment : Assessment
+        Of the sales, the quick one.
+    identification : Identification
+        What each item's own rows can say of its price; items that lean on their category are named.
     choice : ModelChoice
         The likelihood and why.
     findings : tuple of Finding
+        About the data's identification, the design and the fit.
     seconds : mapping of str to float
         Wall-clock seconds by stage.
     summary : PanelSummary
@@ -88,6 +95,8 @@ class DemandFit:
     posterior: DemandPosterior
     diagnostics: Diagnostics
     predictions: PredictiveCheck
+    assessment: Assessment
+    identification: Identification
     choice: ModelChoice
     findings: tuple[Finding, ...]
     seconds: Mapping[str, float]
@@ -143,8 +152,11 @@ def fit_demand(
         If no elasticity is identified, or the likelihood asked for cannot hold.
     """
     watch = Stopwatch()
+    with watch.stage("assess"):
+        progress(0.01, "assessing the sales")
+        assessment, identification = assess(panel, quick=True), identify(panel, quick=True)
     with watch.stage("design"):
-        progress(0.02, "choosing the model")
+        progress(0.03, "choosing the model")
         design = build_design(panel, request)
     fit_one = _fit_tree if design.spec.likelihood == "lognormal" else _fit_counts
     posterior, statistics, extra = fit_one(design, sampler, seed, watch, progress)
@@ -159,8 +171,10 @@ def fit_demand(
         posterior=posterior,
         diagnostics=diagnostics,
         predictions=predictions,
+        assessment=assessment,
+        identification=identification,
         choice=design.choice,
-        findings=(*design.findings, *extra, *predictions.findings),
+        findings=(*identification.findings, *design.findings, *extra, *predictions.findings),
         seconds=watch.seconds,
         summary=panel.summary,
         sampler=sampler,
