@@ -60,6 +60,8 @@ def _group_lines(group: Sequence[Finding]) -> list[str]:
 
 def decision_lines(decision: PriceDecision) -> list[str]:
     """A decision in lines: counts, portfolio money with intervals, then the largest changes."""
+    from bayes_pricing.pricing.decision import boldest_changes
+
     portfolio, money = decision.portfolio, f"{decision.economics.currency} per period".strip()
     actions = [item.action for item in decision.items]
     counts = ", ".join(f"{actions.count(name):,} {words}" for name, words in ACTIONS.items() if name in actions)
@@ -75,10 +77,7 @@ def decision_lines(decision: PriceDecision) -> list[str]:
             f"{portfolio.expected_shortfall:,.0f} {money}."
         )
     lines.append(f"At most {portfolio.gap:.2%} of the uplift is left on the table (engine: {portfolio.engine}).")
-    boldest = sorted(
-        (item for item in decision.items if item.action == "change"),
-        key=lambda item: -abs(item.price / item.current_price - 1.0),
-    )[:LARGEST_CHANGES]
+    boldest = boldest_changes(decision, LARGEST_CHANGES)
     lines += ["", "Largest changes:"] if boldest else []
     for item in boldest:
         move = item.price / item.current_price - 1.0

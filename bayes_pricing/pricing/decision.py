@@ -286,3 +286,9 @@ def decision_json(decision: PriceDecision) -> dict[str, Any]:
 
 def _plain_period(period: date | int | None) -> str | int | None:
     return period.isoformat() if isinstance(period, date) else period
+
+
+def boldest_changes(decision: PriceDecision, count: int) -> tuple[ItemDecision, ...]:
+    """The `count` items whose price is to change by the largest share of today's, the boldest first."""
+    changes = [item for item in decision.items if item.action == "change"]
+    return tuple(sorted(changes, key=lambda item: (-abs(item.price / item.current_price - 1.0), item.item))[:count])

@@ -1,0 +1,73 @@
+"""`bayes-pricing report`: one HTML file that opens from disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from bayes_pricing.cli.decision_flags import LimitFlags, ModelFlags, MoneyFlags
+from bayes_pricing.cli.output import Answer, progress_bar
+
+STORIES = 3
+
+
+def report(
+    model: ModelFlags,
+    money: MoneyFlags | None = None,
+    limits: LimitFlags | None = None,
+    *,
+    out: Path,
+    policy: Path | None = None,
+    period_name: str = "period",
+    seed: int = 1,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> Answer:
+    """Write everything a model has to say into one self-contained HTML file: demand, prices, reasons, trust.
+
+    Example: bayes-pricing report --model-dir model --out report.html --max-change 0.15
+
+    Parameters
+    ----------
+    out
+        The HTML file.
+    policy
+        TOML file with objective and limits under the flags' own names, instead of flags.
+    period_name
+        What a period is called, e.g. week.
+    seed
+        Same seed, same decision.
+    json
+        One JSON document on standard output.
+    """
+    from bayes_pricing.cli.policy import decide, read_policy
+    from bayes_pricing.pricing.decision import boldest_changes
+    from bayes_pricing.registry import load_fit
+    from bayes_pricing.reporting import assemble
+    from bayes_pricing.reporting.content import Report
+    from bayes_pricing.reporting.report import write_report
+
+    money, limits = read_policy(policy, money or MoneyFlags(), limits or LimitFlags())
+    with progress_bar() as progress:
+        progress(0.1, "reading the model")
+        fitted = load_fit(model.model_dir)
+        progress(0.3, "judging prices on every posterior draw")
+        decision = decide(fitted.posterior, money, limits, seed=seed)
+        progress(0.8, "writing the report")
+        stories = [item.item for item in boldest_changes(decision, STORIES)]
+        path = write_report(
+            Report(
+                title=f"Prices from {model.model_dir.name}",
+                question=f"Which prices bring the most {decision.objective} within the limits?",
+                period=period_name,
+                sales=assemble.sales_part(fitted, "Sales of the fitted model"),
+                demand=assemble.demand_part(fitted, seed=seed),
+                decision=assemble.decision_part(fitted.posterior, decision, stories),
+                trust=assemble.trust_part(fitted),
+                provenance=assemble.provenance(fitted, fitted.seconds, f"report --model-dir {model.model_dir}"),
+            ),
+            out,
+        )
+    document = {"status": "ok", "report": str(path), "model": fitted.posterior.id, "bytes": path.stat().st_size}
+    return Answer(document=document, text=f"Report: {path.resolve()}")

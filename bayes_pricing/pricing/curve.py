@@ -1,0 +1,51 @@
+"""What an item would bring at every price in reach: the picture behind a decision."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from bayes_pricing.demand.forecast import demand_draws, select_items
+from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.pricing.decision import PROBABILITY, PriceDecision
+
+POINTS = 41
+
+
+def price_curve(posterior: DemandPosterior, decision: PriceDecision, item: str, points: int = POINTS) -> pl.DataFrame:
+    r"""Expected objective of one item per period against its price, with its credible band.
+
+    .. math:: \Pi_d(p) = v(p) \, \exp(a_d + \varepsilon_d \log(p / p_0))
+
+    Parameters
+    ----------
+    posterior : DemandPosterior
+        The one the decision was made with.
+    decision : PriceDecision
+        Says what is counted: objective, commission, cost, tax.
+    item : str
+    points : int
+        Prices evenly spaced in log price over the observed range, today's and the recommended price among them.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``price`` (currency per unit), ``mean, lower, upper`` (objective per period; the band holds 90 % of
+        posterior draws) and ``probability``.
+    """
+    row = select_items(posterior, [item])
+    decided = decision.item(item)
+    ends = np.log([row["lowest_price"].item(), row["highest_price"].item()])
+    named = np.array([decided.current_price, decided.price])
+    prices = np.unique(np.concatenate([np.exp(np.linspace(ends[0], ends[1], points)), named]))
+    draws = demand_draws(posterior, [item])
+    value = decision.economics.unit_value(decision.objective, row)
+    log_ratio = np.log(prices / decided.current_price)[:, None]
+    units = np.exp(draws.log_units_today[0][None, :] + log_ratio * draws.elasticity[0][None, :])
+    worth = np.array([value.at(np.array([price]))[0] for price in prices])
+    outcome = worth[:, None] * units
+    tail = (1.0 - PROBABILITY) / 2.0
+    lower, upper = np.quantile(outcome, [tail, 1.0 - tail], axis=1)
+    return pl.DataFrame({"price": prices, "mean": outcome.mean(axis=1), "lower": lower, "upper": upper}).with_columns(
+        pl.lit(PROBABILITY).alias("probability")
+    )

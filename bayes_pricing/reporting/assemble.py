@@ -1,0 +1,137 @@
+"""From what a run produced to the parts of its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+
+from bayes_pricing.demand.elasticity import elasticity_table, variation_table
+from bayes_pricing.demand.fit import DemandFit
+from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.demand.spec import DemandSpec, Priors
+from bayes_pricing.pricing.curve import price_curve
+from bayes_pricing.pricing.decision import PriceDecision
+from bayes_pricing.pricing.explanation import explain
+from bayes_pricing.pricing.wording import word
+from bayes_pricing.registry import library_versions
+from bayes_pricing.reporting.content import (
+    DecisionPart,
+    DemandPart,
+    ItemStory,
+    Provenance,
+    SalesPart,
+    TrustPart,
+)
+
+MODEL_WORDS = {
+    "lognormal": "log-normal demand",
+    "poisson": "Poisson counts",
+    "negative_binomial": "negative binomial counts",
+}
+PRIOR_DRAWS = 4000
+PRICE_RISE = 1.1
+
+
+def sales_part(fitted: DemandFit, source: str) -> SalesPart:
+    """The sales a model was fitted to, and what was found in them."""
+    return SalesPart(
+        source=source,
+        summary=fitted.summary,
+        assessment=fitted.assessment,
+        identification=fitted.identification,
+    )
+
+
+def demand_part(fitted: DemandFit, truth: pl.DataFrame | None = None, *, seed: int) -> DemandPart:
+    """What price does to demand, beside what was believed before the data."""
+    spec = fitted.posterior.spec
+    nesting = " within ".join(("items", *spec.levels))
+    return DemandPart(
+        model=f"{MODEL_WORDS[spec.likelihood]}, {nesting}",
+        why=fitted.choice.reason,
+        elasticities=elasticity_table(fitted.posterior),
+        variation=variation_table(fitted.posterior),
+        truth=truth,
+        revenue_change={
+            "before the data": prior_revenue_change(spec, np.random.default_rng(seed)),
+            "after the data": posterior_revenue_change(fitted.posterior),
+        },
+    )
+
+
+def prior_revenue_change(spec: DemandSpec, rng: np.random.Generator) -> np.ndarray:
+    r"""Relative change of one item's revenue when its price rises by 10 %, as believed before any data.
+
+    .. math:: 1.1^{1 + \varepsilon} - 1
+
+    with :math:`\varepsilon` drawn from the prior of any one item: population, groups and item.
+
+    Parameters
+    ----------
+    spec : DemandSpec
+    rng : numpy Generator
+
+    Returns
+    -------
+    array (draws,)
+        Share of today's revenue; negative is a loss.
+
+    Examples
+    --------
+    >>> change = prior_revenue_change(DemandSpec(), np.random.default_rng(1))
+    >>> bool((change < 0).mean() > 0.8)  # most goods lose revenue when they get dearer
+    True
+    """
+    priors: Priors = spec.priors
+    between = np.abs(rng.normal(size=(2, PRIOR_DRAWS)))
+    scales = np.array([priors.elasticity_between_groups, priors.elasticity_between_items])[:, None]
+    spread = (between * scales * rng.normal(size=(2, PRIOR_DRAWS))).sum(axis=0)
+    elasticity = priors.elasticity_mean + priors.elasticity_sd * rng.normal(size=PRIOR_DRAWS) + spread
+    return np.asarray(PRICE_RISE ** (1.0 + elasticity) - 1.0)
+
+
+def posterior_revenue_change(posterior: DemandPosterior) -> np.ndarray:
+    """Relative change of revenue of the mean item when prices rise by 10 %, per posterior draw, array (draws,)."""
+    elasticity = posterior.coefficients("population").sel(coefficient="log_price").to_numpy().ravel()
+    return np.asarray(PRICE_RISE ** (1.0 + elasticity) - 1.0)
+
+
+def decision_part(posterior: DemandPosterior, decision: PriceDecision, stories: Sequence[str]) -> DecisionPart:
+    """The decision, with the stories of some items in the order given."""
+    return DecisionPart(decision=decision, stories=tuple(item_story(posterior, decision, item) for item in stories))
+
+
+def item_story(posterior: DemandPosterior, decision: PriceDecision, item: str) -> ItemStory:
+    """One item's decision in words and as a curve."""
+    explained = explain(posterior, decision, item)
+    decided = decision.item(item)
+    return ItemStory(
+        item=item,
+        headline=word(explained, "headline"),
+        paragraph=word(explained, "paragraph"),
+        curve=price_curve(posterior, decision, item),
+        current_price=decided.current_price,
+        recommended_price=decided.price,
+        lowest_price=explained.support.lowest_price,
+        highest_price=explained.support.highest_price,
+    )
+
+
+def trust_part(fitted: DemandFit) -> TrustPart:
+    """The gate's verdict and how sampled rows fall into their predictive distributions."""
+    return TrustPart(diagnostics=fitted.diagnostics, pit=fitted.predictions.pit)
+
+
+def provenance(fitted: DemandFit, seconds: Mapping[str, float], command: str) -> Provenance:
+    """What it takes to get the same report again."""
+    return Provenance(
+        model_id=fitted.posterior.id,
+        seed=fitted.seed,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=library_versions(),
+        seconds=seconds,
+        command=command,
+    )
