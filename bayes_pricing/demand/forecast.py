@@ -86,14 +86,16 @@ def select_items(posterior: DemandPosterior, items: Sequence[str] | None = None)
     table = posterior.items
     if items is None:
         return table
-    position = {str(name): index for index, name in enumerate(table["item"])}
-    unknown = [name for name in items if name not in position]
+    names = table["item"]
+    places = names.search_sorted(pl.Series(list(items), dtype=pl.String)).to_numpy().clip(max=table.height - 1)
+    found = table[places]
+    unknown = [name for name, known in zip(items, found["item"], strict=True) if name != known]
     if unknown:
-        known = ", ".join(repr(name) for name in list(position)[:3])
+        known = ", ".join(repr(name) for name in names.head(3))
         raise SpecError(f"The model has no item {unknown[0]!r} ({len(unknown)} unknown); it knows {known} ...")
     if len(set(items)) < len(items):
         raise SpecError("An item is named twice; name each item once.")
-    return table[[position[name] for name in items]]
+    return found
 
 
 def demand_draws(posterior: DemandPosterior, items: Sequence[str] | None = None) -> DemandDraws:

@@ -35,9 +35,9 @@ Floats = NDArray[np.float64]
 DEFAULT_TAIL = 0.05
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Totals:
-    """Running sums over items, arrays (metric, S); and how many items break each limit."""
+    """Sums over items, arrays (metric, S); and how many items break each limit."""
 
     change: Floats
     current: Floats
@@ -63,11 +63,11 @@ def assemble(
     PriceDecision
     """
     values = {metric: problem.economics.unit_value(metric, problem.table) for metric in OBJECTIVES}
-    shape = (len(OBJECTIVES), problem.total_draws)
-    totals = _Totals(change=np.zeros(shape), current=np.zeros(shape), broken={})
-    items: list[ItemDecision] = []
-    for where, block in problem.blocks():
-        items += _decide_block(problem, judged, solution.prices, where, block, values, totals)
+    parts = problem.over_blocks(
+        lambda where, block: _decide_block(problem, judged, solution.prices, where, block, values)
+    )
+    items = [item for decided, _ in parts for item in decided]
+    totals = _added([part for _, part in parts])
     portfolio = _portfolio(problem, solution, totals)
     items = _with_contributions(problem, items, portfolio, solution.chosen_on)
     as_of = problem.table["last_period"].max() if "last_period" in problem.table.columns else None
@@ -87,6 +87,18 @@ def assemble(
     )  # fmt: skip
 
 
+def _added(parts: list[_Totals]) -> _Totals:
+    broken: dict[str, int] = {}
+    for part in parts:
+        for name, count in part.broken.items():
+            broken[name] = broken.get(name, 0) + count
+    return _Totals(
+        change=np.sum([part.change for part in parts], axis=0),
+        current=np.sum([part.current for part in parts], axis=0),
+        broken=broken,
+    )
+
+
 def _decide_block(
     problem: Problem,
     judged: Judged,
@@ -94,14 +106,15 @@ def _decide_block(
     where: slice,
     block: Block,
     values: dict[Objective, UnitValue],
-    totals: _Totals,
-) -> list[ItemDecision]:
+) -> tuple[list[ItemDecision], _Totals]:
     facts, chosen = block.facts, prices[where]
     moved = np.flatnonzero(np.abs(np.log(chosen / facts.current_price)) > SMALLEST_MOVE)
     summaries: dict[str, list[Estimate | None]] = {}
     better = np.zeros(len(chosen))
     mean_change = np.zeros(len(chosen))
     part = block.part(moved)
+    shape = (len(OBJECTIVES), problem.total_draws)
+    totals = _Totals(change=np.zeros(shape), current=np.zeros(shape), broken={})
     for index, metric in enumerate(OBJECTIVES):
         value = values[metric].part(where)
         known = ~np.isnan(value.charge)
@@ -117,7 +130,7 @@ def _decide_block(
             better[moved], mean_change[moved] = (change > 0).mean(axis=1), change.mean(axis=1)
     actions = _actions(judged, where, moved)
     binding = binding_limits(block, problem.limits, chosen)
-    _count_broken(problem.limits, block, chosen, actions, totals.broken)
+    totals.broken.update(_count_broken(problem.limits, block, chosen, actions))
     support = support_levels(facts, chosen)
     decided: list[ItemDecision] = []
     for row, action in enumerate(actions):
@@ -147,7 +160,7 @@ def _decide_block(
                 findings=judged.findings[place],
             )
         )
-    return decided
+    return decided, totals
 
 
 def _actions(judged: Judged, where: slice, moved: NDArray[np.intp]) -> list[Action]:
@@ -162,12 +175,10 @@ def _actions(judged: Judged, where: slice, moved: NDArray[np.intp]) -> list[Acti
     return actions
 
 
-def _count_broken(limits: Limits, block: Block, prices: Floats, actions: list[Action], broken: dict[str, int]) -> None:
+def _count_broken(limits: Limits, block: Block, prices: Floats, actions: list[Action]) -> dict[str, int]:
     outlook = Outlook(block=block, prices=prices[:, None])
     judged = np.array([action != "refused" for action in actions], dtype=np.bool_)
-    for limit in limits.item:
-        count = int((~limit.allows(outlook)[:, 0] & judged).sum())
-        broken[limit.name] = broken.get(limit.name, 0) + count
+    return {limit.name: int((~limit.allows(outlook)[:, 0] & judged).sum()) for limit in limits.item}
 
 
 def _portfolio(problem: Problem, solution: Solution, totals: _Totals) -> PortfolioDecision:

@@ -127,7 +127,8 @@ def _elasticity(posterior: DemandPosterior, level: str, unit: str | None) -> Flo
 
 
 def _own_weight(posterior: DemandPosterior, item: str) -> float:
-    return float(np.clip(posterior.own_data_weight().sel(item=item).item(), 0.0, 1.0))
+    place = int(posterior.items["item"].search_sorted(item))
+    return float(np.clip(posterior.own_data_weight().to_numpy()[place], 0.0, 1.0))
 
 
 def _pooling(posterior: DemandPosterior, level: str, offset: Floats) -> float:

@@ -181,7 +181,7 @@ def explain(posterior: DemandPosterior, decision: PriceDecision, item: str) -> E
             rows=int(row["rows"]),
             log_distance_outside=outside,
         ),
-        limits=tuple(_limit_worth(block, limits, limit) for limit in limits.item if limit.name in decided.binding),
+        limits=_limit_worths(block, limits, decided.binding),
         flip=None if looked_at is None else flip_point(block, looked_at),
         testing=_testing(block, decided),
         warnings=(*decided.findings, *decision.findings),
@@ -206,14 +206,25 @@ def _looked_at(decided: ItemDecision, rejected: Rejected | None) -> float | None
     return None if rejected is None else rejected.price
 
 
-def _limit_worth(block: Block, limits: Limits, limit: ItemLimit) -> LimitWorth:
-    here = choose_prices(block, limits).expected_change[0]
-    moved: list[float] = []
-    for steps in (1.0, -1.0):
-        others = tuple(limit.moved(steps) if other is limit else other for other in limits.item)
-        again = choose_prices(block, Limits(item=others, ladder=limits.ladder, shortfall=None, changes=None))
-        moved.append(float(again.expected_change[0] - here) if again.possible[0] else float(-here))
-    return LimitWorth(name=limit.name, step=limit.step, looser=max(moved[0], 0.0), tighter=min(moved[1], 0.0))
+def _limit_worths(block: Block, limits: Limits, binding: tuple[str, ...]) -> tuple[LimitWorth, ...]:
+    """Solve the item again with each binding limit one step looser and one tighter."""
+    if not binding:
+        return ()
+    here = float(choose_prices(block, limits).expected_change[0])
+    found: list[LimitWorth] = []
+    for limit in limits.item:
+        if limit.name in binding:
+            looser, tighter = (_moved_worth(block, limits, limit, steps) - here for steps in (1.0, -1.0))
+            found.append(
+                LimitWorth(name=limit.name, step=limit.step, looser=max(looser, 0.0), tighter=min(tighter, 0.0))
+            )
+    return tuple(found)
+
+
+def _moved_worth(block: Block, limits: Limits, limit: ItemLimit, steps: float) -> float:
+    others = tuple(limit.moved(steps) if other is limit else other for other in limits.item)
+    moved = Limits(item=others, ladder=limits.ladder, shortfall=None, changes=None)
+    return float(choose_prices(block, moved).expected_change[0])
 
 
 def _testing(block: Block, decided: ItemDecision) -> TestingWorth | None:

@@ -80,7 +80,7 @@ def judge_items(problem: Problem, points: int = GRID_POINTS) -> Judged:
     -------
     Judged
     """
-    parts = [_judge_block(problem, block, points) for _, block in problem.blocks()]
+    parts = problem.over_blocks(lambda _, block: _judge_block(problem, block, points))
     width = max(part.candidates.shape[1] for part in parts)
     return Judged(
         prices=np.concatenate([part.prices for part in parts]),

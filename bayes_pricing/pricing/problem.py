@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +25,7 @@ Floats = NDArray[np.float64]
 ITEMS_AT_ONCE = 64
 """Items of one block: their draws stay in the processor's cache."""
 ITEMS_FETCHED = 512
+MOST_THREADS = 8
 LARGEST_MEMORY_BYTES = 1_200_000_000
 """Draws are kept between passes up to this size, and asked of the posterior again beyond it."""
 
@@ -68,17 +71,29 @@ class Problem:
         """Names, sorted."""
         return self.facts.items
 
-    def blocks(self, size: int = ITEMS_AT_ONCE) -> Iterator[tuple[slice, Block]]:
+    def blocks(self) -> Iterator[tuple[slice, Block]]:
         """Blocks of items in order, each with its place among all items."""
         for start in range(0, len(self.items), ITEMS_FETCHED):
             stop = min(start + ITEMS_FETCHED, len(self.items))
             fetched = self.fetch(slice(start, stop))
-            for first in range(start, stop, size):
-                where = slice(first, min(first + size, stop))
+            for first in range(start, stop, ITEMS_AT_ONCE):
+                where = slice(first, min(first + ITEMS_AT_ONCE, stop))
                 yield (
                     where,
                     build_block(self.facts.part(where), fetched.part(slice(where.start - start, where.stop - start))),
                 )
+
+    def over_blocks[Result](self, work: Callable[[slice, Block], Result]) -> list[Result]:
+        """Do the same work on every block, several at a time where draws are in memory; answers in order of items."""
+        if self.draws is None:
+            return [work(where, block) for where, block in self.blocks()]
+        with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, MOST_THREADS)) as pool:
+            starts = range(0, len(self.items), ITEMS_AT_ONCE)
+            return list(pool.map(lambda start: work(*self._block(start)), starts))
+
+    def _block(self, start: int) -> tuple[slice, Block]:
+        where = slice(start, min(start + ITEMS_AT_ONCE, len(self.items)))
+        return where, build_block(self.facts.part(where), self.fetch(where))
 
     def fetch(self, where: slice) -> DemandDraws:
         """Joint draws of the items of a slice, kept or asked of the posterior again."""
