@@ -170,7 +170,9 @@ def baseline_figures(part: BaselinePart, demand: DemandPart) -> tuple[Figure, ..
             )
         )
     if part.elasticities is not None:
-        figures.append(_baseline_forest(part.elasticities.filter(pl.col("estimator") != part.ours), demand))
+        theirs = part.elasticities.filter(pl.col("estimator") != part.ours)
+        if theirs.join(demand.elasticities, on=["level", "name"], how="semi").height:
+            figures.append(_baseline_forest(theirs, demand))
     return tuple(figures)
 
 
@@ -189,21 +191,25 @@ def _score_figure(means: pl.DataFrame, score: str) -> Figure:
 
 
 def _baseline_forest(theirs: pl.DataFrame, demand: DemandPart) -> Figure:
-    labels = forest_rows(demand.elasticities).select("level", "name", "label", "mean", "lower", "upper")
-    ours = labels.with_columns(pl.lit(POSTERIOR).alias("estimator"))
+    """Groups that some other estimator knows, ours beside theirs."""
+    groups = demand.elasticities.join(theirs, on=["level", "name"], how="semi", maintain_order="left")
+    labels = forest_rows(groups).select("level", "name", "label", "mean", "lower", "upper")
     columns = ["label", "estimator", "mean", "lower", "upper"]
-    joined = theirs.join(labels.select("level", "name", "label"), on=["level", "name"], how="inner")
-    both = pl.concat([ours.select(columns), joined.select(columns)])
+    ours = labels.select(pl.lit(POSTERIOR).alias("estimator"), "label", "mean", "lower", "upper")
+    known = labels.select("label", "level", "name").join(theirs, on=["level", "name"], maintain_order="left_right")
+    both = pl.concat([ours.select(columns), known.select(columns)])
     order = {label: place for place, label in enumerate(labels["label"])}
     both = both.sort(pl.col("label").replace_strict(order, return_dtype=pl.Int64), maintain_order=True)
     rows = tuple((label, name, plain(mean), interval(low, high)) for label, name, mean, low, high in both.iter_rows())
-    shared = demand.elasticities.join(joined.select("level", "name").unique(), on=["level", "name"], how="semi")
+    level = percent(float(groups["probability"][0]))
+    truth = "" if demand.truth is None else " Dark ticks: the true values."
     return Figure(
         key="baseline-elasticities",
         title="The same elasticities, estimated by others",
-        caption="Bars: 90 % intervals, each of its own kind: credible for this model, confidence for the others.",
-        chart=elasticity_forest(shared if shared.height else demand.elasticities, demand.truth, theirs),
-        table=Table(headings=("Group", "Estimator", "Elasticity", "90 % interval"), rows=rows),
+        caption=f"Bars: {level} intervals, each of its own kind: credible for this model, as each estimator has them "
+        f"for the others.{truth}",
+        chart=elasticity_forest(groups, demand.truth, theirs),
+        table=Table(headings=("Group", "Estimator", "Elasticity", f"{level} interval"), rows=rows),
     )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.support import require
 
@@ -23,13 +24,17 @@ FLAGS = (
     "--hide-scrollbars",
     "--enable-logging=stderr",
     "--virtual-time-budget=8000",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
 )
+HOUSEKEEPING = ("accounts.google.com", "clients2.google.com", "update.googleapis.com")
+"""Hosts that Chromium itself asks for, whatever the page (without an answer: no name is resolved)."""
+
 CONSOLE = re.compile(r"CONSOLE[^\]]*\] (.*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """What one visit left: the document after its scripts ran, every console line, and every address asked for."""
+    """What one visit left: the document after its scripts ran, every console line, every address the page asked for."""
 
     document: str
     console: tuple[str, ...]
@@ -48,8 +53,9 @@ def open_page(page: Path, *, width: int = 1280, picture: Path | None = None) -> 
             [*command, f"--window-size={width},4000", page.as_uri()], capture_output=True, timeout=120, check=True
         )
         network = log.read_text(encoding="utf-8", errors="replace")
+    asked = set(re.findall(r'"url":"(https?://[^"]+)"', network))
     return Visit(
         document=run.stdout.decode(),
         console=tuple(CONSOLE.findall(run.stderr.decode(errors="replace"))),
-        addresses=tuple(sorted(set(re.findall(r'"url":"(https?://[^"]+)"', network)))),
+        addresses=tuple(sorted(url for url in asked if urlsplit(url).hostname not in HOUSEKEEPING)),
     )
