@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from bayes_pricing.cli.flags import RoleFlags, SalesFlags
 from bayes_pricing.cli.output import Answer, progress_bar
+from bayes_pricing.errors import SpecError
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoFlags:
+    """Your own sales instead of the simulated market."""
+
+    sales: str | None = None
+    """CSV or Parquet file, or a database URL (with --query); left out, a market is simulated."""
+    query: str | None = None
+    """SQL that selects the sales, where --sales is a database URL."""
+    absent: Literal["zero", "missing"] | None = None
+    """What a period without a row means for a listed item: nothing sold, or not known."""
 
 
 def simulate(
@@ -77,6 +94,62 @@ def simulate(
         ]
     )
     return Answer(document=document, text=text)
+
+
+def demo(
+    sales: DemoFlags | None = None,
+    roles: RoleFlags | None = None,
+    *,
+    data: str | None = None,
+    out: Path | None = None,
+    seed: int = 1,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> Answer:
+    """Run the main job end to end: sales, posterior, baselines, prices under risk limits, reasons, a test, a report.
+
+    Example: bayes-pricing demo --seed 7
+
+    Parameters
+    ----------
+    data
+        A public data set instead of the simulated market: cigar or airfare (needs the extra `datasets`).
+    out
+        New folder for the report and the fitted model; left out, bayes-pricing-demo-N in the working directory.
+    seed
+        Same seed, same market, same answer.
+    json
+        One JSON document on standard output.
+    """
+    from bayes_pricing.registry import save_fit
+    from bayes_pricing.reporting.report import write_report
+    from simulations.demo import course_data, demo_json, demo_lines, demo_report, own_data, run_demo
+    from simulations.markets.course_settings import CourseMarketSettings
+
+    sales, roles = sales or DemoFlags(), roles or RoleFlags()
+    if data is not None and sales.sales is not None:
+        raise SpecError("Both --data and --sales are given; the demo runs on one of them.")
+    folder = out or _free_folder(Path.cwd())
+    with progress_bar() as progress:
+        if data is not None:
+            from simulations.datasets import load_public
+
+            chosen = load_public(data)
+        elif sales.sales is not None:
+            chosen = own_data(SalesFlags(sales=sales.sales, query=sales.query, absent=sales.absent).panel(roles))
+        else:
+            chosen = course_data(CourseMarketSettings(), seed, lambda done, label: progress(0.1 * done, label))
+        run = run_demo(chosen, seed=seed, progress=lambda done, label: progress(0.1 + 0.85 * done, label))
+        progress(0.97, "writing the report")
+        save_fit(run.fitted, folder / "model")
+        path = write_report(demo_report(run, f"bayes-pricing demo --seed {seed}"), folder / "report.html")
+    text = "\n".join([*demo_lines(run), "", f"Report: {path.resolve()}", f"Model:  {(folder / 'model').resolve()}"])
+    document = {"status": "ok", "report": str(path.resolve()), "model_dir": str(folder / "model"), **demo_json(run)}
+    return Answer(document=document, text=text)
+
+
+def _free_folder(parent: Path) -> Path:
+    """The first folder ``bayes-pricing-demo-N`` that does not exist yet."""
+    return next(path for number in itertools.count(1) if not (path := parent / f"bayes-pricing-demo-{number}").exists())
 
 
 def _without_password(url: str) -> str:

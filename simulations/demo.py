@@ -6,25 +6,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
-from bayes_pricing.experiments.sizing import TestPlan
 
 from bayes_pricing.baselines.boosting import BoostedTrees
 from bayes_pricing.baselines.evaluation import compare_elasticities, evaluate
 from bayes_pricing.baselines.linear import LinearDemand
 from bayes_pricing.baselines.protocol import Baseline, SalesRows
+from bayes_pricing.cli.check import summary_line
+from bayes_pricing.cli.fit import fit_json
+from bayes_pricing.cli.text import decision_lines, elasticity_lines, finding_lines
 from bayes_pricing.data.panel import SalesPanel
+from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.demand.design import ModelRequest
 from bayes_pricing.demand.fit import DemandFit, SamplerSettings, Stopwatch, fit_demand
 from bayes_pricing.errors import Refusal
 from bayes_pricing.pricing.constraints import Limit, MaxChange, MaxLossProbability, MaxShortfall
-from bayes_pricing.pricing.decision import ItemDecision, PriceDecision
+from bayes_pricing.pricing.decision import PriceDecision, boldest_changes, decision_json
+from bayes_pricing.pricing.explanation import explain
 from bayes_pricing.pricing.optimizer import optimize_prices
 from bayes_pricing.pricing.profit import Economics, Objective
-from bayes_pricing.pricing.value_of_information import most_worth_testing
+from bayes_pricing.pricing.value_of_information import TestCandidate, most_worth_testing
+from bayes_pricing.pricing.wording import word
+from bayes_pricing.reporting import assemble
+from bayes_pricing.reporting.content import BaselinePart, Fact, PriceTestPart, Report
+from simulations.markets.course_settings import CourseMarketSettings
+from simulations.markets.course_truth import true_elasticities
+from simulations.markets.courses import simulate_courses
 
 ProgressCallback = Callable[[float, str], None]
 
 HORIZON_PERIODS = 13.0
+STORIES = 3
 LARGEST_CHANGE = 0.25
 LARGEST_LOSS_PROBABILITY = 0.25
 FEWEST_PERIODS_TO_SCORE = 12
@@ -70,9 +81,7 @@ class DemoRun:
     compared : DataFrame
         Mean elasticities per category by every baseline.
     decision : PriceDecision
-    boldest : str or None
-        The item whose price changes most.
-    test : TestPlan or None
+    test : TestCandidate or None
         The price test most worth running; None where none is worth its cost.
     seconds : dict of str to float
         Wall-clock seconds by stage.
@@ -83,8 +92,7 @@ class DemoRun:
     scores: pl.DataFrame | None
     compared: pl.DataFrame
     decision: PriceDecision
-    boldest: str | None
-    test: TestPlan | None
+    test: TestCandidate | None
     seconds: dict[str, float]
 
 
@@ -115,8 +123,7 @@ def run_demo(data: DemoData, *, seed: int, progress: ProgressCallback) -> DemoRu
         decision = decide(data, fitted, seed=seed)
     with watch.stage("test"):
         progress(0.95, "looking for the price test most worth running")
-        candidates = most_worth_testing(decision, 1)
-        test = plan_best_test(data, fitted, candidates[0].item, candidates[0].test_price) if candidates else None
+        test = next(iter(most_worth_testing(decision, 1)), None)
     progress(1.0, "done")
     return DemoRun(
         data=data,
@@ -124,7 +131,6 @@ def run_demo(data: DemoData, *, seed: int, progress: ProgressCallback) -> DemoRu
         scores=scores,
         compared=compared,
         decision=decision,
-        boldest=boldest_change(decision),
         test=test,
         seconds=watch.seconds,
     )
@@ -159,11 +165,132 @@ def decide(data: DemoData, fitted: DemandFit, *, seed: int) -> PriceDecision:
     )
 
 
-def boldest_change(decision: PriceDecision) -> str | None:
-    """The item whose price is to change by the largest share; None where no price changes."""
+def course_data(settings: CourseMarketSettings, seed: int, progress: ProgressCallback) -> DemoData:
+    """The embedded course market, with its truth."""
+    market = simulate_courses(settings, seed, progress)
+    sales = market.sales()
+    return DemoData(
+        panel=SalesPanel.from_frame(sales, ColumnRoles.resolve(sales.columns)),
+        source=f"Simulated course market, seed {seed}",
+        economics=Economics(commission=market.truth.commission, currency="EUR"),
+        objective="profit",
+        period="week",
+        truth=true_elasticities(market.truth).select("level", "name", "elasticity"),
+    )
 
-    def share(item: ItemDecision) -> float:
-        return abs(item.price / item.current_price - 1.0)
 
-    changes = [item for item in decision.items if item.action == "change"]
-    return max(changes, key=share).item if changes else None
+def demo_report(run: DemoRun, command: str) -> Report:
+    """Everything the run has to say."""
+    fitted, data = run.fitted, run.data
+    stories = [item.item for item in boldest_changes(run.decision, STORIES)]
+    return Report(
+        title=data.source,
+        question=(
+            f"Which prices bring the most {data.objective} over the next {HORIZON_PERIODS:.0f} {data.period}s, if no "
+            f"price moves by more than {LARGEST_CHANGE:.0%} and no item risks a loss with more than "
+            f"{LARGEST_LOSS_PROBABILITY:.0%} probability?"
+        ),
+        period=data.period,
+        sales=assemble.sales_part(fitted, data.source),
+        demand=assemble.demand_part(fitted, data.truth, seed=fitted.seed),
+        baselines=None
+        if run.scores is None
+        else BaselinePart(
+            design=f"fitted before, scored on, the last {data.panel.summary.periods // SCORED_SHARE} {data.period}s",
+            scores=run.scores,
+            elasticities=run.compared,
+        ),
+        decision=assemble.decision_part(fitted.posterior, run.decision, stories, data.period),
+        test=None if run.test is None else test_part(run.test, data),
+        trust=assemble.trust_part(fitted),
+        provenance=assemble.provenance(fitted, {**fitted.seconds, **run.seconds}, command),
+    )
+
+
+def test_part(test: TestCandidate, data: DemoData) -> PriceTestPart:
+    """The test most worth running, in words and facts."""
+    money = f"{data.economics.currency or 'currency'}"
+    headline = (
+        f"{test.item} at {test.test_price:,.2f} against today's {test.current_price:,.2f}, alternating for "
+        f"{test.periods} {data.period}s; expected to add {test.value:,.0f} {money} over the horizon."
+    )
+    return PriceTestPart(
+        item=test.item,
+        headline=headline,
+        paragraph=(
+            "The two prices alternate, then the better one is kept for the rest of the horizon. Its worth is what "
+            "the answer is expected to add to deciding now, the test's own cost deducted."
+        ),
+        facts=(
+            Fact(label="Price to test", value=f"{test.test_price:,.2f}", unit=f"{money} per unit"),
+            Fact(label="Length", value=str(test.periods), unit=f"{data.period}s"),
+            Fact(label="Expected worth of the test", value=f"{test.value:,.0f}", unit=f"{money} over the horizon"),
+        ),
+    )
+
+
+def demo_lines(run: DemoRun) -> list[str]:
+    """What the run found, as a person would say it, on one screen."""
+    fitted, data, decision = run.fitted, run.data, run.decision
+    diagnostics = fitted.diagnostics
+    truth = {} if data.truth is None else dict(data.truth.select("name", "elasticity").iter_rows())
+    refused = [item for item in decision.items if item.action == "refused"]
+    lines = [
+        f"{data.source}: {summary_line(data.panel.summary)}",
+        f"Model: {fitted.posterior.spec.likelihood.replace('_', ' ')}, because {fitted.choice.reason}.",
+        f"Checks: largest R-hat {diagnostics.max_rhat:.3f}, smallest effective sample size "
+        f"{diagnostics.min_ess_bulk:,.0f}, {diagnostics.divergences} divergences.",
+        "",
+        *elasticity_lines(fitted.posterior, truth),
+        "",
+        *baseline_lines(run),
+        "",
+        *decision_lines(decision, changes=0),
+    ]
+    boldest = boldest_changes(decision, 1)
+    if boldest:
+        explained = explain(fitted.posterior, decision, boldest[0].item)
+        lines += ["", "Boldest change: " + word(explained, "headline")]
+    if run.test is not None:
+        lines += ["", "Test first: " + test_part(run.test, data).headline]
+    if refused:
+        lines += ["", "Refused:", *finding_lines(finding for item in refused for finding in item.findings)]
+    return lines
+
+
+def baseline_lines(run: DemoRun) -> list[str]:
+    """The population elasticity by every estimator, beside the posterior's."""
+    rows = run.compared.filter(pl.col("level") == "population")
+    width = max(len(name) for name in rows["estimator"])
+    return [
+        "Others on the same sales (mean elasticity of the items sold, their own 90 % interval):",
+        *(
+            f"  {row['estimator']:<{width}}  {row['mean']:6.2f}   {row['lower']:6.2f} to {row['upper']:6.2f}"
+            for row in rows.to_dicts()
+        ),
+    ]
+
+
+def own_data(panel: SalesPanel) -> DemoData:
+    """The user's own sales: profit where a cost is known, revenue elsewhere."""
+    known = panel.roles.cost is not None
+    return DemoData(
+        panel=panel,
+        source="Your sales",
+        economics=Economics(),
+        objective="profit" if known else "revenue",
+    )
+
+
+def demo_json(run: DemoRun) -> dict[str, object]:
+    """The run for machines: what `fit` and `recommend` answer, with the baselines and the test beside."""
+    return {
+        "source": run.data.source,
+        "fit": fit_json(run.fitted),
+        "baselines": {
+            "elasticities": run.compared.to_dicts(),
+            "scores": None if run.scores is None else run.scores.to_dicts(),
+        },
+        "decision": decision_json(run.decision),
+        "seconds": run.seconds,
+    }

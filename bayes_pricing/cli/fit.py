@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def fit(
     sales: SalesFlags,
-    roles: RoleFlags,
-    sampler: SamplerFlags,
+    roles: RoleFlags | None = None,
+    sampler: SamplerFlags | None = None,
     *,
     model: Literal["auto", "lognormal", "poisson", "negative-binomial"] = "auto",
     noise_by: Literal["common", "category", "item"] | None = None,
@@ -50,9 +50,10 @@ def fit(
     from bayes_pricing.registry import save_fit
 
     request = ModelRequest(model=model, noise_by=noise_by, randomised_price=randomised_price)
+    settings = (sampler or SamplerFlags()).settings()
     with progress_bar() as progress:
-        panel = sales.panel(roles)
-        fitted = fit_demand(panel, request, sampler.settings(), seed=seed, progress=progress)
+        panel = sales.panel(roles or RoleFlags())
+        fitted = fit_demand(panel, request, settings, seed=seed, progress=progress)
     if not fitted.diagnostics.passed:
         return refused_fit(fitted)
     if out is not None:

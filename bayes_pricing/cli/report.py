@@ -63,7 +63,7 @@ def report(
                 period=period_name,
                 sales=assemble.sales_part(fitted, "Sales of the fitted model"),
                 demand=assemble.demand_part(fitted, seed=seed),
-                decision=assemble.decision_part(fitted.posterior, decision, stories),
+                decision=assemble.decision_part(fitted.posterior, decision, stories, period_name),
                 trust=assemble.trust_part(fitted),
                 provenance=assemble.provenance(fitted, fitted.seconds, f"report --model-dir {model.model_dir}"),
             ),

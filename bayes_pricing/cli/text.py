@@ -58,9 +58,10 @@ def _group_lines(group: Sequence[Finding]) -> list[str]:
     return [f"{first.severity}: {first.message}{where}; {first.remedy}."]
 
 
-def decision_lines(decision: PriceDecision) -> list[str]:
-    """A decision in lines: counts, portfolio money with intervals, then the largest changes."""
+def decision_lines(decision: PriceDecision, changes: int = LARGEST_CHANGES) -> list[str]:
+    """A decision in lines: counts, portfolio money with intervals, then the largest `changes`."""
     from bayes_pricing.pricing.decision import boldest_changes
+    from bayes_pricing.pricing.wording import percent
 
     portfolio, money = decision.portfolio, f"{decision.economics.currency} per period".strip()
     actions = [item.action for item in decision.items]
@@ -77,24 +78,15 @@ def decision_lines(decision: PriceDecision) -> list[str]:
             f"{portfolio.expected_shortfall:,.0f} {money}."
         )
     lines.append(f"At most {portfolio.gap:.2%} of the uplift is left on the table (engine: {portfolio.engine}).")
-    boldest = boldest_changes(decision, LARGEST_CHANGES)
+    boldest = boldest_changes(decision, changes)
     lines += ["", "Largest changes:"] if boldest else []
     for item in boldest:
         move = item.price / item.current_price - 1.0
         lines.append(
             f"  {item.item:<24} {item.current_price:9.2f} -> {item.price:9.2f} ({move:+.0%}), "
-            f"better with probability {percent(item.probability_better)}"
+            f"better with probability {percent(item.probability_better or 0.0)}"
         )
     return [*lines, *finding_lines(decision.findings)]
-
-
-def percent(share: float | None) -> str:
-    """A probability as people read it: never 0 % or 100 %, which no finite sample shows."""
-    if share is None:
-        return "unknown"
-    if share > 0.99:
-        return "over 99 %"
-    return "under 1 %" if share < 0.01 else f"{share:.0%}".replace("%", " %")
 
 
 def _outcome(portfolio: PortfolioDecision, outcome: str) -> str:
