@@ -59,7 +59,7 @@ def example_report(*, items: int = 240, seed: int = 7, passed: bool = True) -> R
         sales=_sales(items),
         demand=DemandPart(
             model="negative binomial counts, items within category",
-            why="Chosen because 38 % of rows sold nothing, which logarithms cannot hold.",
+            why="38 % of rows sold nothing, which logarithms cannot hold",
             elasticities=table,
             variation=_variation(),
             truth=truth,

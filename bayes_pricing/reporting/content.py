@@ -70,7 +70,7 @@ class DemandPart:
     Attributes
     ----------
     model, why : str
-        The model in words and why it was chosen.
+        The model in words, and the reason for it as the end of a sentence: "chosen because ...".
     elasticities, variation : DataFrame
         As :func:`bayes_pricing.demand.elasticity.elasticity_table` and
         :func:`bayes_pricing.demand.elasticity.variation_table` give them.

@@ -20,7 +20,7 @@ from bayes_pricing.reporting.decision_plots import (
     profit_curve_plot,
     with_elasticity,
 )
-from bayes_pricing.reporting.formats import interval, percent, percent_change, plain, price, signed
+from bayes_pricing.reporting.formats import interval, odds, percent, percent_change, plain, price, signed
 from bayes_pricing.reporting.marks import POSTERIOR
 from bayes_pricing.reporting.plots import elasticity_forest, forest_rows, revenue_response_plot, shrinkage_plot
 from bayes_pricing.reporting.scoring import SCORES, elasticity_errors, mean_scores
@@ -75,9 +75,11 @@ def _forest_figure(demand: DemandPart) -> Figure:
     rows = forest_rows(table)
     level = percent(float(rows["probability"][0]))
     truth = "" if demand.truth is None else " Dark ticks: the true values, known because this market is simulated."
+    everybody = forest_rows(table, most=table.height).height
+    part = f" The {rows.height} most and least elastic of {everybody:,} are shown." if everybody > rows.height else ""
     headings = ["Group", "Elasticity", f"{level} interval", "Elastic with probability"]
     texts: list[tuple[str, ...]] = [
-        (row["label"], plain(row["mean"]), interval(row["lower"], row["upper"]), percent(row["probability_elastic"]))
+        (row["label"], plain(row["mean"]), interval(row["lower"], row["upper"]), odds(row["probability_elastic"]))
         for row in rows.iter_rows(named=True)
     ]
     if demand.truth is not None:
@@ -91,7 +93,7 @@ def _forest_figure(demand: DemandPart) -> Figure:
         key="elasticities",
         title="Elasticity by group",
         caption=f"Per cent of units lost or won per 1 % of price. Points: means; bars: {level} credible intervals; "
-        f"dashed line: −1, where a small change of price leaves revenue as it is.{truth}",
+        f"dashed line: −1, where a small change of price leaves revenue as it is.{truth}{part}",
         chart=elasticity_forest(table, demand.truth),
         table=Table(headings=tuple(headings), rows=tuple(texts)),
     )
@@ -102,7 +104,7 @@ def _response_figure(demand: DemandPart) -> Figure:
     for name, draws in demand.revenue_change.items():
         low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95])
         ends = f"[{percent_change(float(low))} to {percent_change(float(high))}]"
-        rows.append((name, percent_change(float(middle)), ends, percent(float((np.asarray(draws) > 0).mean()))))
+        rows.append((name, percent_change(float(middle)), ends, odds(float((np.asarray(draws) > 0).mean()))))
     return Figure(
         key="response",
         title="What a price rise of 10 % does to revenue",

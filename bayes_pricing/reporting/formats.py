@@ -69,6 +69,19 @@ def percent(share: float | None, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f} %".replace("-", MINUS)
 
 
+def odds(probability: float | None) -> str:
+    """Write a probability that was counted on draws: never 0 or 100 %, which no number of draws can show.
+
+    Examples
+    --------
+    >>> odds(1.0), odds(0.0), odds(0.784), odds(None)
+    ('> 99 %', '< 1 %', '78 %', '–')
+    """
+    if probability is None or math.isnan(probability):
+        return ABSENT
+    return percent(min(max(probability, 1e-9), 1.0 - 1e-9))
+
+
 def percent_change(fraction: float | None, digits: int = 1) -> str:
     """Write a relative change as per cent with its sign.
 

@@ -159,7 +159,7 @@ def styled(
             labelFontSize=12,
             titleFontSize=12,
             titleFontWeight="normal",
-            labelLimit=170,
+            labelLimit=220,
             labelPadding=6,
             titlePadding=8,
         )

@@ -94,8 +94,10 @@ def elasticity_forest(
 FOREST_COLUMNS = ["estimator", "label", "mean", "lower", "upper"]
 
 
-def forest_rows(table: pl.DataFrame) -> pl.DataFrame:
+def forest_rows(table: pl.DataFrame, most: int = MOST_UNITS) -> pl.DataFrame:
     """Rows of the forest plot in drawing order, each with its unique ``label``: population first, then by value.
+
+    Of more than `most` rows, the most and the least elastic halves of that many are kept.
 
     Examples
     --------
@@ -108,9 +110,9 @@ def forest_rows(table: pl.DataFrame) -> pl.DataFrame:
     rows = above if above["level"].n_unique() > 1 else table
     depth = {level: place for place, level in enumerate(rows["level"].unique(maintain_order=True))}
     rows = rows.sort(pl.col("level").replace_strict(depth, return_dtype=pl.Int64), "mean")
-    if rows.height > MOST_UNITS:
+    if rows.height > most:
         by_value = rows["mean"].rank("ordinal")
-        ends = (by_value <= MOST_UNITS // 2) | (by_value > rows.height - MOST_UNITS // 2)
+        ends = (by_value <= most // 2) | (by_value > rows.height - most // 2)
         rows = rows.filter(ends | (rows["level"] == "population"))
     repeated = pl.col("name").is_duplicated()
     label = (

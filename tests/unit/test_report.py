@@ -125,6 +125,14 @@ def test_the_headline_numbers_stand_with_interval_level_and_unit() -> None:
     assert sentence in PAGE.text
 
 
+def test_a_probability_counted_on_draws_is_never_certain() -> None:
+    assert REPORT.decision is not None
+    decision = REPORT.decision.decision
+    sure = replace(decision, portfolio=replace(decision.portfolio, probability_better=1.0))
+    page = Page(render_report(replace(REPORT, decision=replace(REPORT.decision, decision=sure))))
+    assert "The probability that they do better than today's is > 99 %." in page.text
+
+
 def test_parts_that_a_run_did_not_reach_are_left_out() -> None:
     text = render_report(replace(REPORT, baselines=None, decision=None, test=None))
     page = Page(text)
