@@ -207,8 +207,8 @@ def _evidence(explanation: Explanation) -> list[str]:
     return [
         f"That elasticity rests on {_joined(tuple(parts))} (approximate).",
         f"Demand is elastic: {likely(evidence.probability_elastic)}.",
-        f"The price stands {place} the observed range, {price(support.lowest_price)} to {price(support.highest_price)}, "
-        f"with {support.distinct_prices} prices in {support.rows} rows.",
+        f"The price stands {place} the observed range, {price(support.lowest_price)} to "
+        f"{price(support.highest_price)}, with {support.distinct_prices} prices in {support.rows} rows.",
     ]
 
 
