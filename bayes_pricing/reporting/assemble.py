@@ -13,7 +13,7 @@ from bayes_pricing.demand.fit import DemandFit
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.spec import DemandSpec, Priors
 from bayes_pricing.pricing.curve import price_curve
-from bayes_pricing.pricing.decision import PriceDecision
+from bayes_pricing.pricing.decision import PROBABILITY, PriceDecision
 from bayes_pricing.pricing.explanation import explain
 from bayes_pricing.pricing.wording import word
 from bayes_pricing.registry import library_versions
@@ -21,6 +21,7 @@ from bayes_pricing.reporting.content import (
     DecisionPart,
     DemandPart,
     ItemStory,
+    PriceCurve,
     Provenance,
     SalesPart,
     TrustPart,
@@ -47,7 +48,7 @@ def sales_part(fitted: DemandFit, source: str) -> SalesPart:
 
 def demand_part(fitted: DemandFit, truth: pl.DataFrame | None = None, *, seed: int) -> DemandPart:
     """What price does to demand, beside what was believed before the data."""
-    spec = fitted.posterior.spec
+    spec, rng = fitted.posterior.spec, np.random.default_rng(seed)
     nesting = " within ".join(("items", *spec.levels))
     return DemandPart(
         model=f"{MODEL_WORDS[spec.likelihood]}, {nesting}",
@@ -56,8 +57,8 @@ def demand_part(fitted: DemandFit, truth: pl.DataFrame | None = None, *, seed: i
         variation=variation_table(fitted.posterior),
         truth=truth,
         revenue_change={
-            "before the data": prior_revenue_change(spec, np.random.default_rng(seed)),
-            "after the data": posterior_revenue_change(fitted.posterior),
+            "any item, before the data": prior_revenue_change(spec, rng),
+            "any item, after the data": posterior_revenue_change(fitted.posterior, rng),
         },
     )
 
@@ -93,30 +94,44 @@ def prior_revenue_change(spec: DemandSpec, rng: np.random.Generator) -> np.ndarr
     return np.asarray(PRICE_RISE ** (1.0 + elasticity) - 1.0)
 
 
-def posterior_revenue_change(posterior: DemandPosterior) -> np.ndarray:
-    """Relative change of revenue of the mean item when prices rise by 10 %, per posterior draw, array (draws,)."""
+def posterior_revenue_change(posterior: DemandPosterior, rng: np.random.Generator) -> np.ndarray:
+    """The same as :func:`prior_revenue_change` after the data: any one item, not one of those seen, array (draws,)."""
     elasticity = posterior.coefficients("population").sel(coefficient="log_price").to_numpy().ravel()
+    for level in ("item", *posterior.spec.levels):
+        sd = posterior.variation(level).sel(coefficient="log_price").to_numpy().ravel()
+        elasticity = elasticity + sd * rng.normal(size=sd.shape)
     return np.asarray(PRICE_RISE ** (1.0 + elasticity) - 1.0)
 
 
-def decision_part(posterior: DemandPosterior, decision: PriceDecision, stories: Sequence[str]) -> DecisionPart:
+def decision_part(
+    posterior: DemandPosterior, decision: PriceDecision, stories: Sequence[str], period: str
+) -> DecisionPart:
     """The decision, with the stories of some items in the order given."""
-    return DecisionPart(decision=decision, stories=tuple(item_story(posterior, decision, item) for item in stories))
+    return DecisionPart(
+        decision=decision, stories=tuple(item_story(posterior, decision, item, period) for item in stories)
+    )
 
 
-def item_story(posterior: DemandPosterior, decision: PriceDecision, item: str) -> ItemStory:
+def item_story(posterior: DemandPosterior, decision: PriceDecision, item: str, period: str) -> ItemStory:
     """One item's decision in words and as a curve."""
     explained = explain(posterior, decision, item)
     decided = decision.item(item)
+    currency = decision.economics.currency or "currency"
     return ItemStory(
         item=item,
         headline=word(explained, "headline"),
         paragraph=word(explained, "paragraph"),
-        curve=price_curve(posterior, decision, item),
-        current_price=decided.current_price,
-        recommended_price=decided.price,
-        lowest_price=explained.support.lowest_price,
-        highest_price=explained.support.highest_price,
+        curve=PriceCurve(
+            points=price_curve(posterior, decision, item),
+            current_price=decided.current_price,
+            recommended_price=decided.price,
+            lowest_price=explained.support.lowest_price,
+            highest_price=explained.support.highest_price,
+            outcome=decision.objective,
+            unit=f"units per {period}" if decision.objective == "units" else f"{currency} per {period}",
+            price_unit=f"{currency} per unit",
+            probability=PROBABILITY,
+        ),
     )
 
 
