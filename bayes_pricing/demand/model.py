@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import pymc as pm
+import pymc as pm  # type: ignore[import-untyped]
 from pytensor import tensor as pt
-from pytensor.tensor import TensorVariable
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.equation import log_demand
@@ -58,7 +59,7 @@ def build_lognormal_model(rows: SalesRows, data: TreeData, prior: TreePrior) -> 
     return model
 
 
-def _covariance_factor(level: str, k: int, scale: Floats, concentration: float) -> TensorVariable:
+def _covariance_factor(level: str, k: int, scale: Floats, concentration: float) -> Any:
     """Cholesky factor diag(sd) R of a level's covariance: half-normal sds, LKJ correlations by partial correlations."""
     sd = pm.HalfNormal(f"sd_{level}", scale, shape=k)
     shape = np.array([concentration + 0.5 * (k - 2 - column) for row in range(k) for column in range(row)])
@@ -77,7 +78,7 @@ def _covariance_factor(level: str, k: int, scale: Floats, concentration: float) 
     return sd[:, None] * pt.stack(lines)
 
 
-def _noise_sd(data: TreeData, prior: TreePrior) -> TensorVariable:
+def _noise_sd(data: TreeData, prior: TreePrior) -> Any:
     """Residual sd of every item."""
     noise = pm.HalfNormal("noise_sd", prior.noise_scale, shape=len(data.noise_groups))
     typical = noise[data.noise_group]

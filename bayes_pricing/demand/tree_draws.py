@@ -6,6 +6,7 @@ import math
 
 import numba as nb
 import numpy as np
+from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.tree_kernels import (
@@ -17,6 +18,8 @@ from bayes_pricing.demand.tree_kernels import (
     fill_scales,
     marginal,
 )
+
+Floats32 = NDArray[np.float32]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -88,7 +91,7 @@ def draw_upper(seed: int, draw: int, tree: Tree, work: Work, states: Floats) -> 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def draw_uppers(
-    seed: int, thetas: Floats, log_noise: Floats, tree: Tree, scales: Scales, work: Work, states: Floats, logs: Floats
+    seed: int, thetas: Floats, log_noise: Floats32, tree: Tree, scales: Scales, work: Work, states: Floats, logs: Floats
 ) -> None:
     """Joint draws of all nodes above the items for every hyper-draw, and the log marginal likelihoods.
 
