@@ -1,18 +1,18 @@
 r"""Compiled log density of hierarchical counts and its gradient, in coordinates that are nearly independent normals.
 
-Every node (item, unit of a nesting level, population) has `k` coefficients :math:`b \sim N(b_\text{parent}, L L')`. NUTS
-moves :math:`z` instead of :math:`b`, one coordinate after the other, the level last:
+Every node (item, unit of a nesting level, population) has `k` coefficients :math:`b \sim N(b_\text{parent}, L L')`.
+NUTS moves :math:`z` instead of :math:`b`, one coordinate after the other, the level first:
 
 .. math::
    t_j = b_j + \sum_{l<j} R_{jl} b_l, \quad
    t_j \mid b_{<j} \sim N(\mu_j, s_j^2), \quad s_j = L_{jj}, \\
    b_{<j}, z \mapsto t_j = \frac{h_j + \mu_j / s_j^2}{D_j + 1 / s_j^2} + \frac{z_j}{\sqrt{D_j + 1 / s_j^2}}
 
-where :math:`R, D, h` are *constants*: the Gaussian approximation, at a rough first fit, of what the sales below a node say
-of its coefficients (:math:`-\frac12 \sum_j D_j t_j^2 + h_j t_j`). The density of `b` and of the counts is exact, and so is
-the Jacobian, so a poor approximation can only cost speed. Where it is good, `z` given the hyper-parameters is close to
-independent standard normals, whether data are rich (centred), thin (non-centred) or in between, and the ridges between
-levels, slopes and group means are gone. The PyMC definition of the same posterior is in
+where :math:`R, D, h` are *constants*: the Gaussian approximation, at a rough first fit, of what the sales below a node
+say of its coefficients (:math:`-\frac12 \sum_j D_j t_j^2 + h_j t_j`). The density of `b` and of the counts is exact,
+and so is the Jacobian, so a poor approximation can only cost speed. Where it is good, `z` given the hyper-parameters is
+close to independent standard normals, whether data are rich (centred), thin (non-centred) or in between, and the ridges
+between levels, slopes and group means are gone. The PyMC definition of the same posterior is in
 :mod:`bayes_pricing.demand.model`; a test holds the two equal.
 """
 
@@ -27,6 +27,11 @@ import numpy as np
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.count_data import Integers
 
+LOG2E = 1.0 / math.log(2.0)
+LOG2_HIGH, LOG2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # log 2, the first with trailing zeros
+ROUNDER = 1.5 * 2.0**52
+LARGEST_LOG_RATE = 700.0
+
 
 class Counts(NamedTuple):
     """What the kernel reads: nodes numbered items first, level by level, the population last."""
@@ -34,8 +39,9 @@ class Counts(NamedTuple):
     level_start: Integers  # (levels + 2,): first node of the items, of each nesting level, the population, and the end
     parent: Integers  # (nodes,); that of the population is one past the last node and holds its prior mean
     start: Integers  # (items + 1,): first cell of every item
-    predictors: Floats  # (cells, k): item-level ones in the kernel's order (the level last)
-    shared: Floats  # (cells, m)
+    item: Integers  # (cells,)
+    predictors: Floats  # (k, cells): item-level ones: ones, log price, controls
+    shared: Floats  # (m, cells)
     total: Floats  # (cells,)
     rows: Floats  # (cells,)
     exposure: Floats  # (cells,)
@@ -63,6 +69,11 @@ class Work(NamedTuple):
     u: Floats  # (nodes, k): standardised deviation from the parent
     adjoint: Floats  # (nodes + 1, k): d log density / d b
     standard: Floats  # (k,)
+    mu: Floats  # (nodes, k): mean of t given the parent and the coefficients before it
+    spread: Floats  # (nodes, k): 1 / sqrt(D + 1 / s^2)
+    eta: Floats  # (cells,): log rate
+    mean: Floats  # (cells,): expected units
+    power: Floats  # (cells,): scratch of the exponential
 
 
 def new_work(counts: Counts) -> Work:
@@ -78,6 +89,11 @@ def new_work(counts: Counts) -> Work:
         u=np.zeros((nodes, k)),
         adjoint=np.zeros((nodes + 1, k)),
         standard=np.zeros(k),
+        mu=np.zeros((nodes, k)),
+        spread=np.zeros((nodes, k)),
+        eta=np.zeros(len(counts.total)),
+        mean=np.zeros(len(counts.total)),
+        power=np.zeros(len(counts.total)),
     )
 
 
@@ -144,12 +160,13 @@ def _factor_gradient(x, counts, work, gradient):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _forward(x, counts, work, first):  # type: ignore[no-untyped-def]
-    """Coefficients of the nodes from `first` up, parents before children; returns their log density with the Jacobian."""
-    b, u_of, chol, parent, level_start = work.b, work.u, work.chol, counts.parent, counts.level_start
+    """Coefficients of the nodes from `first` up, parents before children; returns their log density and Jacobian."""
+    b, u_of, chol, mu_of, spread = work.b, work.u, work.chol, work.mu, work.spread
+    parent, level_start = counts.parent, counts.level_start
     rotation, information, pull = counts.rotation, counts.information, counts.pull
     level, nodes, k = len(level_start) - 2, len(parent), b.shape[1]
     z = len(x) - nodes * k
-    value = 0.0
+    squares, product, logs = 0.0, 1.0, 0.0
     b[nodes] = counts.root_mean
     for node in range(nodes - 1, first - 1, -1):
         if node < level_start[level]:
@@ -162,21 +179,26 @@ def _forward(x, counts, work, first):  # type: ignore[no-untyped-def]
                 shift += rotation[node, j, a] * b[node, a]
             mu += shift
             s = chol[level, j, j]
-            weight = 1.0 / (s * s)
-            precision = information[node, j] + weight
-            t = (pull[node, j] + mu * weight) / precision + x[z + node * k + j] / math.sqrt(precision)
+            ratio = 1.0 + information[node, j] * s * s
+            variance = s * s / ratio
+            sd = math.sqrt(variance)
+            t = pull[node, j] * variance + mu / ratio + x[z + node * k + j] * sd
             u = (t - mu) / s
-            u_of[node, j] = u
+            u_of[node, j], mu_of[node, j], spread[node, j] = u, mu, sd
             b[node, j] = t - shift
-            value -= 0.5 * u * u + math.log(s * math.sqrt(precision))
-    return value
+            squares += u * u
+            product *= ratio  # sums of logs as logs of products
+            if not product < 1e100:
+                logs += math.log(product)
+                product = 1.0
+    return -0.5 * (squares + logs + math.log(product))
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _reverse(x, counts, work, gradient):  # type: ignore[no-untyped-def]
     """Carry the adjoint of the coefficients to `z`, to parents and to the levels' factors, children before parents."""
-    b, u_of, chol, parent, level_start = work.b, work.u, work.chol, counts.parent, counts.level_start
-    rotation, information, pull = counts.rotation, counts.information, counts.pull
+    b, u_of, chol, mu_of, spread = work.b, work.u, work.chol, work.mu, work.spread
+    parent, level_start, rotation, pull = counts.parent, counts.level_start, counts.rotation, counts.pull
     standard, adjoint, chol_adjoint = work.standard, work.adjoint, work.chol_adjoint
     nodes, k = len(parent), b.shape[1]
     z = len(x) - nodes * k
@@ -187,23 +209,18 @@ def _reverse(x, counts, work, gradient):  # type: ignore[no-untyped-def]
         up = parent[node]
         standard[:] = 0.0
         for j in range(k - 1, -1, -1):
-            u, s = u_of[node, j], chol[level, j, j]
-            weight = 1.0 / (s * s)
-            precision = information[node, j] + weight
-            sd = 1.0 / math.sqrt(precision)
-            mu = b[up, j]
+            s_inverse = 1.0 / chol[level, j, j]
+            u, mu, sd, place = u_of[node, j], mu_of[node, j], spread[node, j], z + node * k + j
+            share = sd * sd * s_inverse * s_inverse  # of the prior in t
+            centre = pull[node, j] * sd * sd + mu * share
             for a in range(j):
-                mu += chol[level, j, a] * u_of[node, a] + rotation[node, j, a] * b[node, a]
                 adjoint[node, a] -= rotation[node, j, a] * adjoint[node, j]
-            centre = (pull[node, j] + mu * weight) / precision
-            place = z + node * k + j
             u_adjoint = standard[j] - u
-            t_adjoint = adjoint[node, j] + u_adjoint / s
-            mu_adjoint = t_adjoint * weight / precision - u_adjoint / s
-            s_adjoint = weight / (s * precision) - (u_adjoint * u + 1.0) / s
-            s_adjoint -= 2.0 * t_adjoint * (mu - centre - 0.5 * x[place] * sd) / precision * weight / s
+            t_adjoint = adjoint[node, j] + u_adjoint * s_inverse
+            mu_adjoint = t_adjoint * share - u_adjoint * s_inverse
+            moved = 1.0 - 2.0 * t_adjoint * (mu - centre - 0.5 * x[place] * sd)
             gradient[place] = t_adjoint * sd
-            chol_adjoint[level, j, j] += s_adjoint
+            chol_adjoint[level, j, j] += (share * moved - u_adjoint * u - 1.0) * s_inverse
             for a in range(j):
                 chol_adjoint[level, j, a] += mu_adjoint * u_of[node, a]
                 standard[a] += mu_adjoint * chol[level, j, a]
@@ -211,35 +228,88 @@ def _reverse(x, counts, work, gradient):  # type: ignore[no-untyped-def]
             adjoint[up, j] += mu_adjoint
 
 
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _exponentials(eta, exposure, mean, power):  # type: ignore[no-untyped-def]
+    r"""Write ``exposure * exp(eta)`` into `mean`, to the last two bits, in loops the compiler turns into vectors.
+
+    With :math:`\eta = n \log 2 + r`, :math:`|r| \le \tfrac12 \log 2`: the Taylor series of :math:`e^r`, and
+    :math:`2^n` by its bits, `n` having been rounded into the low bits of a large number.
+    """
+    bits = power.view(np.int64)
+    for cell in range(len(eta)):
+        limited = min(max(eta[cell], -LARGEST_LOG_RATE), LARGEST_LOG_RATE)
+        power[cell] = limited * LOG2E + ROUNDER
+        n = power[cell] - ROUNDER
+        r = (limited - n * LOG2_HIGH) - n * LOG2_LOW
+        series = 1.0 + r * (1.0 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (
+            1 / 5040 + r * (1 / 40320 + r * (1 / 362880 + r * (1 / 3628800 + r * (1 / 39916800 + r * (
+                1 / 479001600 + r * (1 / 6227020800)))))))))))))  # fmt: skip
+        mean[cell] = exposure[cell] * series
+    for cell in range(len(eta)):
+        bits[cell] = (bits[cell] << 52) + (np.int64(1023) << 52)
+    for cell in range(len(eta)):
+        mean[cell] *= power[cell]
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
+def _log_rates(x, gamma, counts, work, eta):  # type: ignore[no-untyped-def]
+    """Write the log rate of every cell into `eta`."""
+    b, item, predictors, shared = work.b, counts.item, counts.predictors, counts.shared
+    for cell in range(len(eta)):
+        eta[cell] = b[item[cell], 0]
+    for j in range(1, len(predictors)):
+        for cell in range(len(eta)):
+            eta[cell] += b[item[cell], j] * predictors[j, cell]
+    for j in range(len(shared)):
+        effect = x[gamma + j]
+        for cell in range(len(eta)):
+            eta[cell] += effect * shared[j, cell]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _carry_residuals(gamma, counts, residual, adjoint, gradient):  # type: ignore[no-untyped-def]
+    """Sum residuals times predictors by item into `adjoint`, over all cells into the shared effects' gradient."""
+    start, predictors, shared = counts.start, counts.predictors, counts.shared
+    for item in range(len(start) - 1):
+        plain, priced = 0.0, 0.0
+        for cell in range(start[item], start[item + 1]):
+            plain += residual[cell]
+            priced += residual[cell] * predictors[1, cell]
+        adjoint[item, 0], adjoint[item, 1] = plain, priced
+        for j in range(2, len(predictors)):
+            total = 0.0
+            for cell in range(start[item], start[item + 1]):
+                total += residual[cell] * predictors[j, cell]
+            adjoint[item, j] = total
+    for j in range(len(shared)):
+        total = 0.0
+        for cell in range(len(residual)):
+            total += residual[cell] * shared[j, cell]
+        gradient[gamma + j] += total
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def _likelihood(x, gamma, dispersion, counts, work, gradient):  # type: ignore[no-untyped-def]
     """Log likelihood of the cells and its derivative in the dispersion; fills adjoints of items and shared effects."""
-    b, adjoint, start, predictors, shared = work.b, work.adjoint, counts.start, counts.predictors, counts.shared
-    totals, rows, exposure = counts.total, counts.rows, counts.exposure
-    k, m = predictors.shape[1], shared.shape[1]
+    mean, residual, totals, rows = work.mean, work.power, counts.total, counts.rows
     value, slope = 0.0, 0.0
-    for item in range(len(start) - 1):
-        for cell in range(start[item], start[item + 1]):
-            eta, total = 0.0, totals[cell]
-            for j in range(k):
-                eta += b[item, j] * predictors[cell, j]
-            for j in range(m):
-                eta += x[gamma + j] * shared[cell, j]
-            mean = exposure[cell] * math.exp(eta)
-            if dispersion > 0.0:
-                size = total + rows[cell] * dispersion
-                share = mean / (dispersion + mean)
-                log_term = math.log1p(mean / dispersion)
-                value += total * eta - size * log_term
-                slope += size * share / dispersion - rows[cell] * log_term
-                residual = total - size * share
-            else:
-                value += total * eta - mean
-                residual = total - mean
-            for j in range(k):
-                adjoint[item, j] += residual * predictors[cell, j]
-            for j in range(m):
-                gradient[gamma + j] += residual * shared[cell, j]
+    _log_rates(x, gamma, counts, work, work.eta)
+    _exponentials(work.eta, counts.exposure, mean, work.power)
+    for cell in range(len(totals)):
+        value += totals[cell] * work.eta[cell]
+    if dispersion > 0.0:
+        for cell in range(len(totals)):
+            size = totals[cell] + rows[cell] * dispersion
+            share = mean[cell] / (dispersion + mean[cell])
+            log_term = math.log1p(mean[cell] / dispersion)
+            value -= size * log_term
+            slope += size * share / dispersion - rows[cell] * log_term
+            residual[cell] = totals[cell] - size * share
+    else:
+        for cell in range(len(totals)):
+            value -= mean[cell]
+            residual[cell] = totals[cell] - mean[cell]
+    _carry_residuals(gamma, counts, residual, work.adjoint, gradient)
     return value, slope
 
 

@@ -26,6 +26,8 @@ from bayes_pricing.errors import SpecError
 
 Progress = Callable[[float, str], None]
 DEFAULT_TUNE = 300
+TARGET_ACCEPTANCE = 0.7
+"""Coordinates are near-normal and of one scale, so longer steps than the usual 0.8 cost no divergences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -164,6 +166,7 @@ def _sample(
         chains=plan.chains,
         cores=min(plan.chains, _cores()),
         seed=plan.seed,
+        target_accept=TARGET_ACCEPTANCE,
         progress_bar=False,
         progress_callback=report if progress is not None else None,
         save_warmup=False,
@@ -183,21 +186,21 @@ def _cores() -> int:
 def _expand(
     xs: Floats, counts: Counts, work: Work, nodes: NDArray[np.float32], sds: Floats, correlations: Floats
 ) -> None:
-    """Coefficients of all nodes, sds and correlations of all levels for every draw; spec order of coefficients."""
+    """Coefficients of all nodes, sds and correlations of all levels for every draw."""
     levels, k = counts.between_sd.shape
     for draw in range(len(xs)):
         fill_coefficients(xs[draw], counts, work, 0)
         for node in range(nodes.shape[1]):
             for j in range(k):
-                nodes[draw, node, j] = work.b[node, k - 1 - j]
+                nodes[draw, node, j] = work.b[node, j]
         for level in range(levels):
             pair = 0
             for j in range(k):
-                sds[draw, level, j] = work.sd[level, k - 1 - j]
+                sds[draw, level, j] = work.sd[level, j]
                 for a in range(j):
                     product = 0.0
                     for c in range(k):
-                        product += work.corr[level, k - 1 - j, c] * work.corr[level, k - 1 - a, c]
+                        product += work.corr[level, j, c] * work.corr[level, a, c]
                     correlations[draw, level, pair] = product
                     pair += 1
 
@@ -265,10 +268,10 @@ def _own_data_weight(
     mean, and :math:`\tau` the between-item sd, averaged over its draws. Zero where the price never moves, or only with
     the controls.
     """
-    centre = nodes.mean(axis=0, dtype=np.float64)[:, ::-1]
+    centre = nodes.mean(axis=0, dtype=np.float64)
     size = np.inf if dispersion is None else float(np.mean(dispersion**-0.5) ** -2.0)
     curvature, _ = item_information(data, counts, centre, shared.mean(axis=0), size)
-    at = curvature.shape[1] - 2
+    at = data.spec.coefficients.index("log_price")
     other = [j for j in range(curvature.shape[1]) if j != at]
     cross = curvature[:, other, at]
     inverse = np.linalg.pinv(curvature[:, other][:, :, other], rcond=1e-10, hermitian=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from bayes_pricing.data.gram import Floats
@@ -21,7 +20,7 @@ OVERDISPERSION_SCALE = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RoughFit:
-    """Where a rough fit ended, in the kernel's order of coefficients (the level last).
+    """Where a rough fit ended.
 
     Attributes
     ----------
@@ -55,7 +54,7 @@ def build_counts(data: CountData) -> tuple[Counts, RoughFit]:
     """
     counts = _without_coordinates(data, count_prior(data))
     rough = fit_roughly(data, counts)
-    rotation, information, pull = _rotate(rough.curvature, rough.score)
+    rotation, information, pull = _coordinates(counts, rough)
     return counts._replace(rotation=rotation, information=information, pull=pull), rough
 
 
@@ -90,16 +89,17 @@ def _without_coordinates(data: CountData, prior: TreePrior) -> Counts:
         level_start=start,
         parent=np.concatenate([*parents, [nodes]]).astype(np.int64),
         start=data.start,
-        predictors=np.ascontiguousarray(data.predictors[:, k - 1 :: -1]),
-        shared=np.ascontiguousarray(data.predictors[:, k:]),
+        item=data.item,
+        predictors=np.ascontiguousarray(data.predictors[:, :k].T),
+        shared=np.ascontiguousarray(data.predictors[:, k:].T),
         total=data.total,
         rows=data.rows,
         exposure=data.exposure,
         counts=data.counts,
         count_rows=data.count_rows,
-        between_sd=np.ascontiguousarray(prior.between_sd[:, ::-1]),
-        root_mean=np.ascontiguousarray(prior.root_mean[k - 1 :: -1]),
-        root_sd=np.ascontiguousarray(prior.root_sd[k - 1 :: -1]),
+        between_sd=np.ascontiguousarray(prior.between_sd),
+        root_mean=np.ascontiguousarray(prior.root_mean[:k]),
+        root_sd=np.ascontiguousarray(prior.root_sd[:k]),
         shared_sd=np.ascontiguousarray(prior.root_sd[k:]),
         concentration=float(prior.concentration),
         overdispersion_scale=OVERDISPERSION_SCALE if data.spec.likelihood == "negative_binomial" else 0.0,
@@ -136,7 +136,7 @@ def fit_roughly(data: CountData, counts: Counts) -> RoughFit:
 
 
 def _log_rate(data: CountData, counts: Counts, b: Floats, shared: Floats) -> Floats:
-    rate: Floats = (counts.predictors * b[data.item]).sum(axis=1) + counts.shared @ shared
+    rate: Floats = (counts.predictors * b[data.item].T).sum(axis=0) + shared @ counts.shared
     return rate
 
 
@@ -154,7 +154,7 @@ def item_information(
 ) -> tuple[Floats, Floats]:
     """Quadratic approximation of every item's log likelihood at `b`: curvature (items, k, k) and score (items, k)."""
     residual, weight = _mean_and_weight(counts, _log_rate(data, counts, b, shared), dispersion)
-    x, items = counts.predictors, len(data.items)
+    x, items = counts.predictors.T, len(data.items)
     curvature = sum_by_item(data.item, x[:, :, None] * x[:, None, :] * weight[:, None, None], items)
     gradient = sum_by_item(data.item, x * residual[:, None], items)
     return curvature, gradient + (curvature @ b[:items, :, None])[:, :, 0]
@@ -166,8 +166,8 @@ def _shared_step(data: CountData, counts: Counts, b: Floats, shared: Floats, dis
         return shared
     residual, weight = _mean_and_weight(counts, _log_rate(data, counts, b, shared), dispersion)
     precision = np.diag(counts.shared_sd**-2.0)
-    information = (counts.shared * weight[:, None]).T @ counts.shared + precision
-    step = np.linalg.solve(information, counts.shared.T @ residual - precision @ shared)
+    information = (counts.shared * weight) @ counts.shared.T + precision
+    step = np.linalg.solve(information, counts.shared @ residual - precision @ shared)
     limit = LARGEST_STEP * np.minimum(counts.shared_sd, 1.0)
     return shared + np.clip(step, -limit, limit)
 
@@ -210,25 +210,54 @@ def _pass_down(
     return b, spread
 
 
-def _rotate(curvature: Floats, score: Floats) -> tuple[Floats, Floats, Floats]:
-    r"""Complete the square from the last coefficient to the first.
+def _coordinates(counts: Counts, rough: RoughFit) -> tuple[Floats, Floats, Floats]:
+    r"""What the sales below a node say of each coefficient given those before it, those after it integrated out.
 
-    .. math:: h'b - \tfrac12 b'Jb = \sum_j \left(h_j t_j - \tfrac12 D_j t_j^2\right), \quad
-              t_j = b_j + \sum_{l<j} R_{jl} b_l
+    .. math:: h'b - \tfrac12 b'Qb = h_j t_j - \tfrac12 D_j t_j^2 + \dots, \quad
+              t_j = b_j + \sum_{l<j} R_{jl} b_l, \quad D_j = Q_{jj}, \quad R_{jl} = Q_{jl} / Q_{jj}
+
+    from the last coefficient to the first, each integrated out under its prior given those before it, with the rough
+    fit's covariances and parents.
     """
-    left, pull = curvature.copy(), score.copy()
-    k = left.shape[1]
-    rotation, information = np.zeros_like(left), np.zeros_like(score)
-    scale = np.maximum(np.einsum("njj->nj", curvature), 0.0)
+    left, pull = rough.curvature.copy(), rough.score.copy()
+    nodes, k = pull.shape
+    rotation, information = np.zeros_like(left), np.zeros_like(pull)
+    scale = np.einsum("njj->nj", rough.curvature)
+    spread, slopes, means = _reference_priors(counts, rough)
     for j in range(k - 1, -1, -1):
-        pivot = np.where(left[:, j, j] > 1e-9 * scale[:, j], left[:, j, j], 0.0)
-        known = pivot > 0
-        information[:, j] = pivot
-        pull[~known, j] = 0.0
-        rotation[known, j, :j] = left[known, j, :j] / pivot[known, None]
-        left[:, :j, :j] -= rotation[:, j, :j, None] * rotation[:, j, None, :j] * pivot[:, None, None]
-        pull[:, :j] -= rotation[:, j, :j] * pull[:, j, None]
+        known = left[:, j, j] > 1e-9 * scale[:, j]
+        information[known, j] = left[known, j, j]
+        rotation[known, j, :j] = left[known, j, :j] / left[known, j, j, None]
+        own_pull = np.where(known, pull[:, j], 0.0)
+        contrast = np.column_stack([-slopes[:, j, :j], np.ones(nodes)])
+        precision = spread[:, j] ** -2.0
+        left[:, : j + 1, : j + 1] += precision[:, None, None] * contrast[:, :, None] * contrast[:, None, :]
+        pull[:, : j + 1] += (precision * means[:, j])[:, None] * contrast
+        ratio = left[:, j, :j] / left[:, j, j, None]
+        left[:, :j, :j] -= ratio[:, :, None] * left[:, j, None, :j]
+        pull[:, :j] -= ratio * pull[:, j, None]
+        pull[:, j] = own_pull
     return rotation, information, pull
+
+
+def _reference_priors(counts: Counts, rough: RoughFit) -> tuple[Floats, Floats, Floats]:
+    r"""Prior of each coefficient given those before it, :math:`N(c_j + \sum_{l<j} \beta_{jl} b_l, s_j^2)`, by node.
+
+    Returns ``s`` (nodes, k), ``beta`` (nodes, k, k) and ``c`` (nodes, k).
+    """
+    nodes, k = rough.score.shape
+    spread, slopes, means = np.zeros((nodes, k)), np.zeros((nodes, k, k)), np.zeros((nodes, k))
+    factors = [*np.linalg.cholesky(rough.covariance), np.diag(counts.root_sd)]
+    parents = np.vstack([rough.coefficients, counts.root_mean])
+    for level, factor in enumerate(factors):
+        own = slice(counts.level_start[level], counts.level_start[level + 1])
+        mean = parents[counts.parent[own]]
+        spread[own] = np.diag(factor)
+        for j in range(k):
+            slope = np.linalg.solve(factor[:j, :j].T, factor[j, :j])
+            slopes[own, j, :j] = slope
+            means[own, j] = mean[:, j] - mean[:, :j] @ slope
+    return spread, slopes, means
 
 
 def start_point(counts: Counts, rough: RoughFit, rng: np.random.Generator) -> Floats:
@@ -242,13 +271,9 @@ def start_point(counts: Counts, rough: RoughFit, rng: np.random.Generator) -> Fl
     blocks[:, :k] += np.log(sd)
     at = levels * (k + pairs)
     if m:
-        residual = counts.exposure * np.exp((counts.predictors * rough.coefficients[_item_of_cell(counts)]).sum(axis=1))
-        width = 1.0 / np.sqrt((counts.shared**2 * residual[:, None]).sum(axis=0) + counts.shared_sd**-2.0)
+        mean = counts.exposure * np.exp((counts.predictors * rough.coefficients[counts.item].T).sum(axis=0))
+        width = (counts.shared**2 @ mean + counts.shared_sd**-2.0) ** -0.5
         x[at : at + m] = rough.shared + width * x[at : at + m]
     if counts.overdispersion_scale > 0:
         x[at + m] = -0.5 * np.log(rough.dispersion) + 0.1 * x[at + m]
     return x
-
-
-def _item_of_cell(counts: Counts) -> NDArray[np.intp]:
-    return np.repeat(np.arange(len(counts.start) - 1), np.diff(counts.start))

@@ -79,8 +79,8 @@ class DrawsPosterior:
         chains, draws = self.shared_draws.shape[:2]
         if self.item_draws.shape != (chains, draws, len(names), k) or self.weight.shape != (len(names),):
             raise SpecError(
-                f"Draws of items have shape {self.item_draws.shape} and weights {self.weight.shape}; the item table has "
-                f"{len(names)} items and the specification {k} coefficients."
+                f"Draws of items have shape {self.item_draws.shape} and weights {self.weight.shape}; the item table "
+                f"has {len(names)} items and the specification {k} coefficients."
             )
         for level in self.spec.levels:
             expected = (chains, draws, len(self.units[level]), k)

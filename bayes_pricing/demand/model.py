@@ -9,6 +9,8 @@ import pymc as pm  # type: ignore[import-untyped]
 from pytensor import tensor as pt
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.count_data import CountData
+from bayes_pricing.demand.count_start import OVERDISPERSION_SCALE, count_prior
 from bayes_pricing.demand.equation import log_demand
 from bayes_pricing.demand.gaussian_tree import SalesRows, TreeData
 from bayes_pricing.demand.tree_prior import TreePrior
@@ -37,14 +39,7 @@ def build_lognormal_model(rows: SalesRows, data: TreeData, prior: TreePrior) -> 
     """
     with pm.Model() as model:
         k = len(data.coefficients)
-        population = pm.Normal("population", prior.root_mean[:k], prior.root_sd[:k])
-        shared = pm.Normal("shared", prior.root_mean[k:], prior.root_sd[k:])
-        above = population[None, :]
-        for at in range(len(data.level_names) - 1, -1, -1):
-            level = data.level_names[at]
-            factor = _covariance_factor(level, k, prior.between_sd[at], prior.concentration)
-            member = data.membership[at]
-            above = pm.MvNormal(level, mu=above[member], chol=factor, shape=(len(member), k))
+        above, shared = _hierarchy(data, prior)
         controls, shared_controls = rows.controls, rows.shared_controls
         expected = log_demand(
             level=above[rows.item, 0],
@@ -57,6 +52,72 @@ def build_lognormal_model(rows: SalesRows, data: TreeData, prior: TreePrior) -> 
         )
         pm.Normal("log_units", expected, _noise_sd(data, prior)[rows.item], observed=rows.log_units)
     return model
+
+
+def build_count_model(data: CountData) -> pm.Model:
+    r"""Hierarchical Poisson or negative binomial demand, every coefficient a parameter.
+
+    .. math:: \log E[n_r] = \alpha_i + \varepsilon_i (\log p_r - \overline{\log p}_i) + \beta_i' c_r + \gamma' z_r
+              + \log(\text{exposure}_r), \qquad
+              (\alpha_i, \varepsilon_i, \beta_i) \sim N(\mu_{parent(i)}, \; D_\ell R_\ell R_\ell' D_\ell)
+
+    Rows are Poisson, or negative binomial with variance :math:`\mu + \mu^2 / \varphi` and
+    :math:`1 / \sqrt\varphi \sim N^+(0, 1)`, the sd of what varies beyond chance relative to the mean, one for all items.
+    Observed are totals of cells. The total of :math:`W` negative binomial rows is one of size :math:`W \varphi`, and
+    how it fell on the rows is the potential ``rows_given_totals``: together exactly the likelihood of the rows.
+
+    Parameters
+    ----------
+    data : CountData
+
+    Returns
+    -------
+    pm.Model
+        Parameters ``sd_<level>``, ``partial_<level>``, ``population``, ``shared`` and one matrix of coefficients per
+        level as in :func:`build_lognormal_model`, and ``overdispersion`` for the negative binomial; observed ``units``,
+        the totals of the cells.
+    """
+    prior, k = count_prior(data), len(data.spec.coefficients)
+    with pm.Model() as model:
+        item, shared = _hierarchy(data.tree, prior)
+        log_mean = log_demand(
+            level=item[data.item, 0],
+            elasticity=item[data.item, 1],
+            log_price=data.predictors[:, 1],
+            reference_log_price=0.0,
+            effects=[item[data.item, at] for at in range(2, k)] + [shared[c] for c in range(len(prior.root_mean) - k)],
+            controls=[*data.predictors[:, 2:].T],
+            log_exposure=np.log(data.exposure),
+        )
+        if data.spec.likelihood == "poisson":
+            pm.Poisson("units", pt.exp(log_mean), observed=data.total)
+        else:
+            _negative_binomial(data, pt.exp(log_mean))
+    return model
+
+
+def _negative_binomial(data: CountData, mean: Any) -> None:
+    """Totals of cells, and how they fell on the rows."""
+    size = pm.HalfNormal("overdispersion", OVERDISPERSION_SCALE) ** -2.0
+    sizes = data.rows * size
+    pm.NegativeBinomial("units", mu=data.rows * mean, alpha=sizes, observed=data.total)
+    rows = (data.count_rows * (pt.gammaln(data.counts + size) - pt.gammaln(size))).sum()
+    totals = (pt.gammaln(data.total + sizes) - pt.gammaln(sizes)).sum()
+    pm.Potential("rows_given_totals", rows - totals)
+
+
+def _hierarchy(data: TreeData, prior: TreePrior) -> tuple[Any, Any]:
+    """Coefficients of the items, hung on their levels, hung on the population; and the shared ones."""
+    k = len(data.coefficients)
+    population = pm.Normal("population", prior.root_mean[:k], prior.root_sd[:k])
+    shared = pm.Normal("shared", prior.root_mean[k:], prior.root_sd[k:])
+    above = population[None, :]
+    for at in range(len(data.level_names) - 1, -1, -1):
+        level = data.level_names[at]
+        factor = _covariance_factor(level, k, prior.between_sd[at], prior.concentration)
+        member = data.membership[at]
+        above = pm.MvNormal(level, mu=above[member], chol=factor, shape=(len(member), k))
+    return above, shared
 
 
 def _covariance_factor(level: str, k: int, scale: Floats, concentration: float) -> Any:
