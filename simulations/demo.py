@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,13 +20,14 @@ from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.demand.design import ModelRequest
 from bayes_pricing.demand.fit import DemandFit, SamplerSettings, Stopwatch, fit_demand
 from bayes_pricing.errors import Refusal
+from bayes_pricing.experiments.price_test import TestGoals, TestPlan, plan_json, plan_price_test
 from bayes_pricing.pricing.constraints import Limit, MaxChange, MaxLossProbability, MaxShortfall
 from bayes_pricing.pricing.decision import PriceDecision, boldest_changes, decision_json
 from bayes_pricing.pricing.explanation import explain
 from bayes_pricing.pricing.optimizer import optimize_prices
 from bayes_pricing.pricing.profit import Economics, Objective
 from bayes_pricing.pricing.value_of_information import TestCandidate, most_worth_testing
-from bayes_pricing.pricing.wording import word
+from bayes_pricing.pricing.wording import percent, word
 from bayes_pricing.reporting import assemble
 from bayes_pricing.reporting.content import BaselinePart, Fact, PriceTestPart, Report
 from simulations.markets.course_settings import CourseMarketSettings
@@ -69,6 +71,14 @@ class DemoData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlannedTest:
+    """The price test most worth running: which, and how long."""
+
+    candidate: TestCandidate
+    plan: TestPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DemoRun:
     """What one run of the main job produced.
 
@@ -81,7 +91,7 @@ class DemoRun:
     compared : DataFrame
         Mean elasticities per category by every baseline.
     decision : PriceDecision
-    test : TestCandidate or None
+    test : PlannedTest or None
         The price test most worth running; None where none is worth its cost.
     seconds : dict of str to float
         Wall-clock seconds by stage.
@@ -92,7 +102,7 @@ class DemoRun:
     scores: pl.DataFrame | None
     compared: pl.DataFrame
     decision: PriceDecision
-    test: TestCandidate | None
+    test: PlannedTest | None
     seconds: dict[str, float]
 
 
@@ -123,7 +133,7 @@ def run_demo(data: DemoData, *, seed: int, progress: ProgressCallback) -> DemoRu
         decision = decide(data, fitted, seed=seed)
     with watch.stage("test"):
         progress(0.95, "looking for the price test most worth running")
-        test = next(iter(most_worth_testing(decision, 1)), None)
+        test = plan_best_test(data, fitted, decision)
     progress(1.0, "done")
     return DemoRun(
         data=data,
@@ -165,6 +175,22 @@ def decide(data: DemoData, fitted: DemandFit, *, seed: int) -> PriceDecision:
     )
 
 
+def plan_best_test(data: DemoData, fitted: DemandFit, decision: PriceDecision) -> PlannedTest | None:
+    """Plan the test of the item whose answer is worth most; None where no test is worth its cost."""
+    for candidate in most_worth_testing(decision, 1):
+        plan = plan_price_test(
+            fitted.posterior,
+            data.economics,
+            candidate.item,
+            horizon_periods=HORIZON_PERIODS,
+            goals=TestGoals(),
+            objective=data.objective,
+            test_price=candidate.test_price,
+        )
+        return PlannedTest(candidate=candidate, plan=plan)
+    return None
+
+
 def course_data(settings: CourseMarketSettings, seed: int, progress: ProgressCallback) -> DemoData:
     """The embedded course market, with its truth."""
     market = simulate_courses(settings, seed, progress)
@@ -196,7 +222,7 @@ def demo_report(run: DemoRun, command: str) -> Report:
         baselines=None
         if run.scores is None
         else BaselinePart(
-            design=f"fitted before, scored on, the last {data.panel.summary.periods // SCORED_SHARE} {data.period}s",
+            design=f"Fitted before and scored on the last {data.panel.summary.periods // SCORED_SHARE} {data.period}s",
             scores=run.scores,
             elasticities=run.compared,
         ),
@@ -207,26 +233,36 @@ def demo_report(run: DemoRun, command: str) -> Report:
     )
 
 
-def test_part(test: TestCandidate, data: DemoData) -> PriceTestPart:
+def test_part(test: PlannedTest, data: DemoData) -> PriceTestPart:
     """The test most worth running, in words and facts."""
-    money = f"{data.economics.currency or 'currency'}"
+    money = data.economics.currency or "currency"
+    candidate, plan = test.candidate, test.plan
+    best = plan.test_and_roll
+    lengths = " and ".join(f"{math.ceil(size)}" for size in best.n_per_arm)
     headline = (
-        f"{test.item} at {test.test_price:,.2f} against today's {test.current_price:,.2f}, alternating for "
-        f"{test.periods} {data.period}s; expected to add {test.value:,.0f} {money} over the horizon."
+        f"{candidate.item} at {candidate.test_price:,.2f} against today's {candidate.current_price:,.2f}, prices "
+        f"alternating; worth {_money(plan.value_of_information.net)} {money} over the horizon."
     )
-    return PriceTestPart(
-        item=test.item,
-        headline=headline,
-        paragraph=(
-            "The two prices alternate, then the better one is kept for the rest of the horizon. Its worth is what "
-            "the answer is expected to add to deciding now, the test's own cost deducted."
-        ),
-        facts=(
-            Fact(label="Price to test", value=f"{test.test_price:,.2f}", unit=f"{money} per unit"),
-            Fact(label="Length", value=str(test.periods), unit=f"{data.period}s"),
-            Fact(label="Expected worth of the test", value=f"{test.value:,.0f}", unit=f"{money} over the horizon"),
-        ),
+    paragraph = (
+        f"Today's price for {lengths.replace(' and ', f' {data.period}s and the new one for ')}, alternating, then the "
+        f"better one for the rest of the {HORIZON_PERIODS:.0f} {data.period}s: the lengths that are expected to earn "
+        f"most. The worse price would be kept in the end with a probability of {percent(best.error_probability)}."
     )
+    value = plan.value_of_information
+    facts = [
+        Fact(label="Price to test", value=f"{candidate.test_price:,.2f}", unit=f"{money} per unit"),
+        Fact(label="Net worth of the test", value=_money(value.net), unit=f"{money} in all"),
+        Fact(label="Worth of knowing for sure", value=_money(value.perfect), unit=f"{money} in all"),
+    ]
+    if plan.power is not None:
+        size = f"{plan.power.n_per_arm:,.0f} {data.period}s an arm"
+        facts.append(Fact(label=f"A classical test with {plan.power.target:.0%} power would take", value=size))
+    return PriceTestPart(item=candidate.item, headline=headline, paragraph=paragraph, facts=tuple(facts))
+
+
+def _money(value: float) -> str:
+    """An amount with three figures, never rounded to nothing."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def demo_lines(run: DemoRun) -> list[str]:
@@ -292,5 +328,6 @@ def demo_json(run: DemoRun) -> dict[str, object]:
             "scores": None if run.scores is None else run.scores.to_dicts(),
         },
         "decision": decision_json(run.decision),
+        "test": None if run.test is None else {"item": run.test.candidate.item, **plan_json(run.test.plan)},
         "seconds": run.seconds,
     }

@@ -12,11 +12,12 @@ from bayes_pricing.cli.check import check
 from bayes_pricing.cli.explain import explain
 from bayes_pricing.cli.fit import fit
 from bayes_pricing.cli.output import DONE, FAILED, REFUSED, WRONG_USE, Answer, emit_json, say
+from bayes_pricing.cli.plan_test import plan_test
 from bayes_pricing.cli.recommend import recommend
 from bayes_pricing.cli.report import report
 from bayes_pricing.errors import PanelError, PricingError, Refusal, SpecError
 
-COMMANDS = (check, fit, recommend, explain, report)
+COMMANDS = (check, fit, recommend, explain, plan_test, report)
 GROUP = "bayes_pricing.commands"
 
 
