@@ -100,7 +100,7 @@ def new_work(counts: Counts) -> Work:
 def hyper_size(counts: Counts) -> int:
     """Coordinates before the `z`: per level k log sds and k(k-1)/2 correlations, shared effects, log overdispersion."""
     levels, k = counts.between_sd.shape
-    return levels * (k + k * (k - 1) // 2) + len(counts.shared_sd) + (counts.overdispersion_scale > 0)
+    return int(levels * (k + k * (k - 1) // 2) + len(counts.shared_sd) + (counts.overdispersion_scale > 0))
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -159,8 +159,8 @@ def _factor_gradient(x, counts, work, gradient):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _forward(x, counts, work, first):  # type: ignore[no-untyped-def]
-    """Coefficients of the nodes from `first` up, parents before children; returns their log density and Jacobian."""
+def _forward(x, counts, work):  # type: ignore[no-untyped-def]
+    """Coefficients of all nodes, parents before children; returns their log density with the Jacobian."""
     b, u_of, chol, mu_of, spread = work.b, work.u, work.chol, work.mu, work.spread
     parent, level_start = counts.parent, counts.level_start
     rotation, information, pull = counts.rotation, counts.information, counts.pull
@@ -168,7 +168,7 @@ def _forward(x, counts, work, first):  # type: ignore[no-untyped-def]
     z = len(x) - nodes * k
     squares, product, logs = 0.0, 1.0, 0.0
     b[nodes] = counts.root_mean
-    for node in range(nodes - 1, first - 1, -1):
+    for node in range(nodes - 1, -1, -1):
         if node < level_start[level]:
             level -= 1
         up = parent[node]
@@ -337,9 +337,10 @@ def _row_terms(dispersion, counts):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def fill_coefficients(x: Floats, counts: Counts, work: Work, first: int) -> float:
-    """Coefficients of all nodes from `first` up into ``work.b``; returns the log prior with the Jacobian."""
-    return _fill_factors(x, counts, work) + _forward(x, counts, work, first)
+def fill_coefficients(x: Floats, counts: Counts, work: Work) -> float:
+    """Write the coefficients of all nodes into ``work.b``; returns their log prior with the Jacobian."""
+    value: float = _fill_factors(x, counts, work) + _forward(x, counts, work)
+    return value
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -348,7 +349,7 @@ def log_posterior(x: Floats, counts: Counts, work: Work, gradient: Floats) -> fl
     levels, k = counts.between_sd.shape
     m = len(counts.shared_sd)
     gamma = levels * (k + k * (k - 1) // 2)
-    value = fill_coefficients(x, counts, work, 0)
+    value = fill_coefficients(x, counts, work)
     gradient[:] = 0.0
     work.adjoint[:] = 0.0
     work.chol_adjoint[:] = 0.0
@@ -367,4 +368,5 @@ def log_posterior(x: Floats, counts: Counts, work: Work, gradient: Floats) -> fl
         gradient[gamma + m] = 1.0 - scaled * scaled - 2.0 * dispersion * (row_slope + cell_slope)
     _reverse(x, counts, work, gradient)
     _factor_gradient(x, counts, work, gradient)
-    return value + cell_value
+    total: float = value + cell_value
+    return total

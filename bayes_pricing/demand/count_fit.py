@@ -131,8 +131,8 @@ def _sample(
     counts: Counts, rough: RoughFit, plan: _Plan, progress: Progress | None
 ) -> tuple[Floats, SamplerStatistics]:
     """Unconstrained draws (chain, draw, coordinate) by NUTS; nutpie takes seconds to import, so only here."""
-    import nutpie
-    from nutpie.compiled_pyfunc import from_pyfunc
+    import nutpie  # type: ignore[import-untyped]
+    from nutpie.compiled_pyfunc import from_pyfunc  # type: ignore[import-untyped]
 
     size = hyper_size(counts) + counts.information.size
 
@@ -189,7 +189,7 @@ def _expand(
     """Coefficients of all nodes, sds and correlations of all levels for every draw."""
     levels, k = counts.between_sd.shape
     for draw in range(len(xs)):
-        fill_coefficients(xs[draw], counts, work, 0)
+        fill_coefficients(xs[draw], counts, work)
         for node in range(nodes.shape[1]):
             for j in range(k):
                 nodes[draw, node, j] = work.b[node, j]

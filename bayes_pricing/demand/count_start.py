@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -176,8 +177,8 @@ def _dispersion(data: CountData, log_rate: Floats) -> float:
     """Dispersion of the largest posterior density, rates held."""
 
     def loss(log_overdispersion: float) -> float:
-        prior = -0.5 * (np.exp(log_overdispersion) / OVERDISPERSION_SCALE) ** 2
-        return -prior - count_log_likelihood(data, log_rate, float(np.exp(-2.0 * log_overdispersion)))
+        penalty = 0.5 * math.exp(2.0 * log_overdispersion) / OVERDISPERSION_SCALE**2
+        return penalty - count_log_likelihood(data, log_rate, math.exp(-2.0 * log_overdispersion))
 
     return float(np.exp(-2.0 * minimize_scalar(loss, bounds=(-4.0, 2.0), method="bounded").x))
 
@@ -264,7 +265,7 @@ def start_point(counts: Counts, rough: RoughFit, rng: np.random.Generator) -> Fl
     """A starting point near the rough fit, dispersed so that chains start apart."""
     levels, k = counts.between_sd.shape
     nodes, m, pairs = len(counts.parent), len(counts.shared_sd), k * (k - 1) // 2
-    x = rng.normal(size=hyper_size(counts) + nodes * k)
+    x: Floats = rng.normal(size=hyper_size(counts) + nodes * k)
     blocks = x[: levels * (k + pairs)].reshape(levels, k + pairs)
     sd = np.sqrt(np.einsum("ljj->lj", rough.covariance))
     blocks *= 0.2

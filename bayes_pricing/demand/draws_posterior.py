@@ -191,10 +191,11 @@ class DrawsPosterior:
 
     @staticmethod
     def from_arrays(
-        arrays: Mapping[str, NDArray[np.float64]], metadata: DrawsMetadata, items: pl.DataFrame
+        arrays: Mapping[str, NDArray[np.float64] | Draws], metadata: DrawsMetadata, items: pl.DataFrame
     ) -> DrawsPosterior:
         """The posterior that :meth:`to_arrays` and :attr:`metadata` came from, draw for draw."""
         levels = metadata.spec.levels
+        wide = {name: array.astype(np.float64, copy=False) for name, array in arrays.items() if not _is_narrow(name)}
         return DrawsPosterior(
             id=metadata.id,
             spec=metadata.spec,
@@ -204,12 +205,17 @@ class DrawsPosterior:
             upper_draws={
                 level: arrays[f"upper_{level}"].astype(np.float32, copy=False) for level in (*levels, "population")
             },
-            between_sd={level: arrays[f"sd_{level}"] for level in ("item", *levels)},
-            correlation={level: arrays[f"correlation_{level}"] for level in ("item", *levels)},
-            shared_draws=arrays["shared"],
-            dispersion=arrays.get("dispersion"),
-            weight=arrays["weight"],
+            between_sd={level: wide[f"sd_{level}"] for level in ("item", *levels)},
+            correlation={level: wide[f"correlation_{level}"] for level in ("item", *levels)},
+            shared_draws=wide["shared"],
+            dispersion=wide.get("dispersion"),
+            weight=wide["weight"],
         )
+
+
+def _is_narrow(name: str) -> bool:
+    """Whether an array of :meth:`DrawsPosterior.to_arrays` holds coefficients, which are kept in single precision."""
+    return name == "item" or name.startswith("upper_")
 
 
 def _positions(names: Sequence[str], units: Sequence[str], level: str) -> NDArray[np.intp]:

@@ -62,7 +62,7 @@ def build_count_model(data: CountData) -> pm.Model:
               (\alpha_i, \varepsilon_i, \beta_i) \sim N(\mu_{parent(i)}, \; D_\ell R_\ell R_\ell' D_\ell)
 
     Rows are Poisson, or negative binomial with variance :math:`\mu + \mu^2 / \varphi` and
-    :math:`1 / \sqrt\varphi \sim N^+(0, 1)`, the sd of what varies beyond chance relative to the mean, one for all items.
+    :math:`1 / \sqrt\varphi \sim N^+(0, 1)`, how far sales vary beyond chance relative to their mean, for all items.
     Observed are totals of cells. The total of :math:`W` negative binomial rows is one of size :math:`W \varphi`, and
     how it fell on the rows is the potential ``rows_given_totals``: together exactly the likelihood of the rows.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import pymc as pm
+    import pymc as pm  # type: ignore[import-untyped]
     import xarray as xr
 
 Progress = Callable[[float, str], None]
@@ -40,10 +40,10 @@ def sample_model(
     Returns
     -------
     DataTree
-        ``posterior`` and ``sample_stats``, dims (chain, draw, ...); ``attrs["seconds"]`` holds the wall-clock seconds of
-        ``compile`` and ``sample``.
+        ``posterior`` and ``sample_stats``, dims (chain, draw, ...); ``attrs["seconds"]`` holds the wall-clock
+        seconds of ``compile`` and ``sample``.
     """
-    import nutpie  # seconds to import: only where something is sampled
+    import nutpie  # type: ignore[import-untyped]  # seconds to import: only where something is sampled
 
     tell = progress or (lambda _share, _label: None)
     started = time.perf_counter()

@@ -1,0 +1,123 @@
+"""Posterior of draws: names, shapes, selection, round trip."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+
+from bayes_pricing.demand.draws_posterior import DrawsMetadata, DrawsPosterior
+from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.demand.spec import DemandSpec
+from bayes_pricing.errors import SpecError
+
+SPEC = DemandSpec(
+    likelihood="negative_binomial", levels=("family", "house"), controls=("display",), shared_controls=("holiday",)
+)
+ITEMS = ("earl", "mint", "rice")
+CHAINS, DRAWS, K = 2, 5, 3
+
+
+def posterior() -> DrawsPosterior:
+    rng = np.random.default_rng(4)
+    units = {"family": ("grain", "tea"), "house": ("only",)}
+
+    def draws(*shape: int) -> np.ndarray:
+        return rng.normal(size=(CHAINS, DRAWS, *shape)).astype(np.float32)
+
+    population = draws(K)
+    return DrawsPosterior(
+        id="f" * 64,
+        spec=SPEC,
+        items=pl.DataFrame({"item": ITEMS, "family": ["tea", "tea", "grain"], "house": "only"}),
+        units=units,
+        item_draws=draws(len(ITEMS), K),
+        upper_draws={"family": draws(2, K), "house": population[:, :, None, :], "population": population},
+        between_sd={name: np.abs(draws(K)).astype(float) for name in ("item", "family", "house")},
+        correlation={name: np.tanh(draws(3)).astype(float) for name in ("item", "family", "house")},
+        shared_draws=draws(1).astype(float),
+        dispersion=np.exp(draws()).astype(float),
+        weight=np.array([0.2, 0.0, 0.7]),
+    )
+
+
+def test_it_is_a_demand_posterior() -> None:
+    held: DemandPosterior = posterior()  # for the type checker
+    assert held.id == "f" * 64
+    assert held.spec.all_levels == ("item", "family", "house", "population")
+
+
+def test_units_are_chosen_by_name_in_the_order_asked_for() -> None:
+    held = posterior()
+    chosen = held.coefficients("item", ["rice", "earl"])
+    assert chosen.dims == ("chain", "draw", "item", "coefficient")
+    assert chosen["coefficient"].to_numpy().tolist() == ["level", "log_price", "display"]
+    everything = held.coefficients("item")
+    np.testing.assert_array_equal(chosen.sel(item="rice"), everything.sel(item="rice"))
+    np.testing.assert_array_equal(chosen.isel(item=1), everything.isel(item=0))
+    np.testing.assert_array_equal(held.coefficients("family", ["tea"])[:, :, 0], held.upper_draws["family"][:, :, 1])
+
+
+def test_a_level_with_one_unit_is_the_population() -> None:
+    held = posterior()
+    np.testing.assert_array_equal(held.coefficients("house").sel(house="only"), held.coefficients("population"))
+
+
+def test_counts_need_no_smearing() -> None:
+    smearing = posterior().log_smearing(["mint"])
+    assert smearing.sizes == {"chain": CHAINS, "draw": DRAWS, "item": 1}
+    assert not smearing.any()
+
+
+def test_hyper_parameters_carry_names() -> None:
+    hyper = posterior().hyper()
+    assert hyper["item_correlation"]["pair"].to_numpy().tolist() == [
+        "log_price:level",
+        "display:level",
+        "display:log_price",
+    ]
+    dispersion = posterior().to_arrays()["dispersion"]
+    np.testing.assert_allclose(hyper["overdispersion"] ** -2.0, dispersion, rtol=1e-12)
+    np.testing.assert_array_equal(hyper["family_sd"], posterior().variation("family"))
+
+
+def test_thinning_keeps_states_of_the_world_together() -> None:
+    held = posterior()
+    thin = held.thin(3)
+    assert thin.dispersion is not None
+    assert held.dispersion is not None
+    np.testing.assert_array_equal(thin.coefficients("item"), held.coefficients("item")[:, [0, 2, 4]])
+    np.testing.assert_array_equal(thin.dispersion, held.dispersion[:, [0, 2, 4]])
+    np.testing.assert_array_equal(held.thin(100).shared(), held.shared())
+
+
+def test_arrays_and_metadata_hold_everything() -> None:
+    held = posterior()
+    metadata = msgspec.json.decode(msgspec.json.encode(held.metadata), type=DrawsMetadata)
+    again = DrawsPosterior.from_arrays(held.to_arrays(), metadata, held.items)
+    assert (again.id, again.spec, dict(again.units)) == (held.id, held.spec, dict(held.units))
+    for level in SPEC.all_levels:
+        assert again.coefficients(level).identical(held.coefficients(level))
+    assert again.hyper().identical(held.hyper())
+    assert again.shared().identical(held.shared())
+    assert again.own_data_weight().identical(held.own_data_weight())
+
+
+@pytest.mark.parametrize("level", ["item", "family"])
+def test_unknown_units_are_named(level: str) -> None:
+    with pytest.raises(SpecError, match=f"'salt' is no {level} of this fit"):
+        posterior().coefficients(level, ["salt"])
+
+
+def test_unknown_levels_are_named() -> None:
+    with pytest.raises(SpecError, match="no level 'shop'; choose one of item, family, house, population"):
+        posterior().coefficients("shop")
+    with pytest.raises(SpecError, match="no level 'population' that varies"):
+        posterior().variation("population")
+
+
+def test_draws_must_fit_the_item_table() -> None:
+    held = posterior()
+    with pytest.raises(SpecError, match="the item table has 3 items"):
+        DrawsPosterior.from_arrays(held.to_arrays() | {"item": held.item_draws[:, :, :2]}, held.metadata, held.items)
