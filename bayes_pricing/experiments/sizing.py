@@ -168,6 +168,8 @@ def profit_maximizing_test(arms: TwoArms) -> TestAndRoll:
     .. math:: \max_{n_1, n_2} \; \sum_j \mu_j n_j + (N - n_1 - n_2)
               \big( \mu_2 + e\,\Phi(e / v) + v\,\varphi(e / v) \big), \quad e = \mu_1 - \mu_2
 
+    At least one unit goes to each arm.
+
     Parameters
     ----------
     arms : TwoArms
@@ -188,7 +190,7 @@ def profit_maximizing_test(arms: TwoArms) -> TestAndRoll:
     (69536.0, 0.1001)
     """
     if arms.symmetric:
-        size = symmetric_size(arms.sds[0], arms.noise_sds[0], arms.population)
+        size = max(symmetric_size(arms.sds[0], arms.noise_sds[0], arms.population), 1.0)
         return score_test(arms, size, size)
     best = _best_sizes(arms)
     scored = score_test(arms, *best)
@@ -228,8 +230,8 @@ def score_test(arms: TwoArms, n_first: float, n_second: float) -> TestAndRoll:
 def _better_of_two(arms: TwoArms, sd: Floats | float) -> Floats:
     """Mean response when the arm with the better posterior mean is taken, given its preposterior sd."""
     gap = arms.difference_mean
-    spread = np.maximum(np.asarray(sd, dtype=np.float64), 1e-300)
-    score = gap / spread
+    spread = np.asarray(sd, dtype=np.float64)
+    score = np.clip(gap / np.maximum(spread, 1e-300), -40.0, 40.0)  # beyond 40 sds nothing changes any more
     density = np.exp(-0.5 * score**2) / np.sqrt(2.0 * np.pi)
     return np.asarray(arms.means[1] + gap * ndtr(score) + spread * density, dtype=np.float64)
 
@@ -253,18 +255,18 @@ def _best_sizes(arms: TwoArms) -> tuple[float, float]:
     def loss(logs: Floats) -> float:
         first, second = np.exp(logs)
         left = arms.population - first - second
-        if left < 0:
+        if left < 0 or logs.min() < 0:
             return np.inf
         profit = first * arms.means[0] + second * arms.means[1]
         return -float(profit + left * _better_of_two(arms, preposterior_sd(arms, first, second)))
 
-    grid = np.linspace(min(-2.0, half - 1.0), half - 1e-3, 41)
+    grid = np.linspace(0.0, half, 41)
     first, second = np.meshgrid(np.exp(grid), np.exp(grid), indexing="ij")
     profit = first * arms.means[0] + second * arms.means[1]
     profit = profit + (arms.population - first - second) * _better_of_two(arms, preposterior_sd(arms, first, second))
     row, column = np.unravel_index(int(np.argmax(profit)), profit.shape)
     start = np.array([grid[row], grid[column]])
-    found = minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 0.0, "maxiter": 4000})
+    found = minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": abs(loss(start)) * 1e-14})
     best = found.x if found.fun <= loss(start) else start
     return float(np.exp(best[0])), float(np.exp(best[1]))
 

@@ -22,7 +22,7 @@ Bools = NDArray[np.bool_]
 SECONDS = 10.0
 """Longest one integer programme may take; what it has found by then is used and its distance from the bound shown."""
 INTEGER_GAP = 1e-4
-SMALL_PROBLEM = 500
+SMALL_PROBLEM = 100
 """Number of ladder prices up to which integer programmes are solved to the last digit."""
 
 
