@@ -13,11 +13,12 @@ from bayes_pricing.cli.explain import explain
 from bayes_pricing.cli.fit import fit
 from bayes_pricing.cli.output import DONE, FAILED, REFUSED, WRONG_USE, Answer, emit_json, say
 from bayes_pricing.cli.plan_test import plan_test
+from bayes_pricing.cli.read_test import read_test
 from bayes_pricing.cli.recommend import recommend
 from bayes_pricing.cli.report import report
 from bayes_pricing.errors import PanelError, PricingError, Refusal, SpecError
 
-COMMANDS = (check, fit, recommend, explain, plan_test, report)
+COMMANDS = (check, fit, recommend, explain, plan_test, read_test, report)
 GROUP = "bayes_pricing.commands"
 
 

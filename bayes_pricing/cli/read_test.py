@@ -1,0 +1,202 @@
+"""`bayes-pricing read-test`: what came out of a price test, and what to do now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from bayes_pricing.cli.flags import Repeatable
+from bayes_pricing.cli.output import Answer
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from bayes_pricing.experiments.effects import Effect
+    from bayes_pricing.experiments.readout import ReadOut
+    from bayes_pricing.experiments.trial_columns import TrialColumns
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialFlags:
+    """Where the test's rows are, and what their columns mean."""
+
+    data: str
+    """CSV or Parquet file, or a database URL (with --query)."""
+    arm: str
+    """Column of the arm."""
+    control_arm: str
+    """Its value for control."""
+    outcome: Repeatable
+    """Column of an outcome of which more is better; repeatable, the decision rests on the first."""
+    query: str | None = None
+    """SQL that selects the rows, where --data is a database URL."""
+    unit: str | None = None
+    """Column of what was assigned (a user, an item); its rows are added up. Left out, each row is a unit."""
+    cluster: str | None = None
+    """Column of what was assigned together (a store, a category)."""
+    period: str | None = None
+    """Column of the period (date, week, number)."""
+    start: str | None = None
+    """First period of the test; earlier rows make the outcome's own covariate."""
+    pre: Repeatable = ()
+    """Column of a covariate known before the test; repeatable."""
+    price: str | None = None
+    """Column of the price paid."""
+    cost: str | None = None
+    """Column of the cost per unit: an arm priced below it is never chosen."""
+    event: str | None = None
+    """Before and after: column with 0 and 1, or with the period from which on the row's unit has the change."""
+
+    def columns(self) -> TrialColumns:
+        """The flags as a value."""
+        from bayes_pricing.experiments.trial_columns import TrialColumns
+
+        return TrialColumns(
+            arm=self.arm,
+            control_arm=self.control_arm,
+            outcomes=tuple(dict.fromkeys(self.outcome)),
+            unit=self.unit,
+            cluster=self.cluster,
+            period=self.period,
+            start=_period(self.start),
+            pre=self.pre,
+            price=self.price,
+            cost=self.cost,
+            event=self.event,
+        )
+
+
+def read_test(
+    trial: TrialFlags,
+    *,
+    plan: Path | None = None,
+    share: Repeatable = (),
+    seed: int = 1,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> Answer:
+    """Read a price test out: effects with intervals, whether the test was run as promised, change or keep.
+
+    Example: bayes-pricing read-test --data test.csv --arm arm --control-arm A --outcome profit --unit user
+
+    Parameters
+    ----------
+    plan
+        Plan file written before the test; departures from it are named, and its rule decides.
+    share
+        Promised share of an arm, as ARM=SHARE on any scale; repeatable. Without it and a plan, equal shares.
+    seed
+        Of the assignments drawn where there are few clusters.
+    json
+        One JSON document on standard output.
+    """
+    import numpy as np
+
+    from bayes_pricing.data.sources import read_sales
+    from bayes_pricing.experiments.plan_file import read_plan
+    from bayes_pricing.experiments.readout import ReadOutRequest, read_out
+    from bayes_pricing.experiments.trial import read_trial
+
+    registered = read_plan(plan) if plan is not None else None
+    checked = read_trial(read_sales(trial.data, trial.query), trial.columns())
+    request = ReadOutRequest(plan=registered, shares=dict(_share(text) for text in share))
+    answer = read_out(checked, request, np.random.default_rng(seed))
+    return Answer(document=read_out_document(answer), text=read_out_text(answer, log=trial.event is not None))
+
+
+def read_out_document(answer: ReadOut) -> dict[str, object]:
+    """The read-out as plain values."""
+    ratio = answer.sample_ratio
+    decision = answer.decision
+    return {
+        "status": "ok",
+        "arms": answer.arms,
+        "effects": answer.effects,
+        "sample_ratio": ratio if ratio is not None else {"p_value": None, "passed": None},
+        "decision": {
+            "action": decision.action,
+            "arm": decision.arm,
+            "outcome": decision.outcome,
+            "expected_loss": decision.expected_loss,
+            "rule": decision.rule,
+        },
+        "findings": answer.findings,
+        "lifts": answer.lifts,
+        "robust": answer.robust,
+        "variance_reduction": answer.variance_reduction,
+        "tests": answer.tests,
+        "procedure": answer.procedure,
+    }
+
+
+def read_out_text(answer: ReadOut, *, log: bool = False) -> str:
+    """The read-out for people."""
+    from bayes_pricing.cli.text import finding_lines
+
+    decision = answer.decision
+    said = {
+        "change": f"Change to {decision.arm!r}",
+        "keep": f"Keep {decision.arm!r}",
+        "inconclusive": "Inconclusive",
+    }[decision.action]
+    cost = "" if decision.expected_loss is None else f" Expected loss if wrong: {decision.expected_loss:.4g} per unit."
+    lines = [f"{said} ({decision.rule}).{cost}", ""]
+    arms = ", ".join(f"{arm.name} {arm.n:,} (mean {arm.mean:,.4g})" for arm in answer.arms)
+    lines.append(f"Units and mean {decision.outcome}: {arms}.")
+    if log:
+        lines.append("Effects are on the log outcome: 0.10 is about 10 % more.")
+    lines += [_effect_line(effect) for effect in answer.effects]
+    lines += [f"  as a share of control: {_effect_line(lift).strip()}" for lift in answer.lifts]
+    lines += [f"  {ROBUST_WORDS[part.method]}: {_effect_line(part.effect).strip()}" for part in answer.robust]
+    lines += [
+        f"Covariates took away {part.gain:.0%} of the variance of {part.outcome}.".replace("%", " %")
+        for part in answer.variance_reduction
+    ]
+    if answer.sample_ratio is not None:
+        lines.append(f"Sample ratio: p {answer.sample_ratio.p_value:.2g}.")
+    return "\n".join([*lines, *finding_lines(answer.findings)])
+
+
+ROBUST_WORDS = {
+    "capped": "capped at the 99 % quantile",
+    "share_above_zero": "share above zero",
+    "mean_above_zero": "mean of those above zero",
+}
+
+
+def _effect_line(effect: Effect) -> str:
+    from bayes_pricing.pricing.wording import percent
+
+    return (
+        f"  {effect.outcome}, {effect.arm}: {effect.mean:+,.4g} ({effect.lower:+,.4g} to {effect.upper:+,.4g}), "
+        f"better with probability {percent(effect.probability_better)}"
+    )
+
+
+def _period(text: str | None) -> date | int | None:
+    from datetime import date
+
+    from bayes_pricing.errors import SpecError
+
+    if text is None:
+        return None
+    try:
+        return int(text) if text.lstrip("-").isdigit() and len(text) < 8 else date.fromisoformat(text)
+    except ValueError as error:
+        raise SpecError(f"--start is {text!r}; give a day such as 2026-01-05 or a whole number.") from error
+
+
+def _share(text: str) -> tuple[str, float]:
+    from bayes_pricing.errors import SpecError
+
+    arm, found, number = text.rpartition("=")
+    try:
+        share = float(number)
+    except ValueError:
+        share = 0.0
+    if not (found and arm and share > 0):
+        raise SpecError(f"--share is {text!r}; give the arm and its share, such as --share B=0.5.")
+    return arm, share

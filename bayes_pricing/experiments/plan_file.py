@@ -1,0 +1,338 @@
+"""What was promised before a test started: a plan file with a hash, and every way in which a test departed from it."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from bayes_pricing.errors import Finding, Refusal, SpecError
+from bayes_pricing.experiments.trial import Trial
+
+Monitoring = Literal["fixed", "anytime", "pocock", "obrien-fleming"]
+
+REACHED = 0.99
+"""Share of the planned units from which a test counts as finished."""
+OVERRUN = 1.1
+"""Share of the planned units from which a test counts as prolonged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedArm:
+    """One arm of a planned test.
+
+    Attributes
+    ----------
+    name : str
+        As it will stand in the data.
+    share : float
+        Of the units, on any positive scale.
+    price : float, optional
+        Currency per unit.
+    """
+
+    name: str
+    share: float = 1.0
+    price: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preregistration:
+    """What is fixed before the first unit is assigned.
+
+    Attributes
+    ----------
+    name : str
+    arms : tuple of PlannedArm
+        Control first.
+    outcomes : tuple of str
+        The first is the primary outcome.
+    planned_units : int
+        Units (clusters, where clusters are assigned) of all arms together at which the test ends.
+    registered : date
+        Day on which this was fixed.
+    start : date, optional
+        Day of the first assignment.
+    weeks : int, optional
+        Whole weeks it runs.
+    assigned : str
+        ``unit`` or ``cluster``.
+    monitoring : str
+        ``fixed``: read once at the end. ``anytime``: watched with a confidence sequence. ``pocock`` or
+        ``obrien-fleming``: read at `looks` equal steps.
+    looks : int
+    unit_cost : float, optional
+        Currency per unit: no arm may be priced below it.
+    loss_threshold : float, optional
+        Expected loss that one does not mind, in the primary outcome's unit: decides instead of the interval.
+
+    Raises
+    ------
+    Refusal
+        If an arm is priced below cost.
+
+    Examples
+    --------
+    >>> plan = Preregistration(name="tea", arms=(PlannedArm(name="A", price=4.0), PlannedArm(name="B", price=4.5)),
+    ...                        outcomes=("profit",), planned_units=4_000, registered=date(2026, 3, 1), unit_cost=2.0)
+    >>> plan.content_hash[:8]
+    '36583c60'
+    """
+
+    name: str
+    arms: tuple[PlannedArm, ...]
+    outcomes: tuple[str, ...]
+    planned_units: int
+    registered: date
+    start: date | None = None
+    weeks: int | None = None
+    assigned: Literal["unit", "cluster"] = "unit"
+    monitoring: Monitoring = "fixed"
+    looks: int = 1
+    unit_cost: float | None = None
+    loss_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise SpecError(f"Preregistration.arms are {names}; give at least two, each with a name of its own.")
+        if not self.outcomes:
+            raise SpecError("Preregistration.outcomes is empty; name the primary outcome first.")
+        if not all(arm.share > 0 for arm in self.arms):
+            raise SpecError("Preregistration.arms: every share must be over 0.")
+        if not self.planned_units >= 2 * len(names):
+            raise SpecError(
+                f"Preregistration.planned_units is {self.planned_units}; each arm needs at least two units."
+            )
+        if self.looks < 1 or (self.monitoring in ("fixed", "anytime") and self.looks != 1):
+            raise SpecError(f"Preregistration.looks is {self.looks}; only 'pocock' and 'obrien-fleming' count looks.")
+        if self.weeks is not None and self.weeks < 1:
+            raise SpecError(f"Preregistration.weeks is {self.weeks}; a test runs whole weeks, at least one.")
+        if self.loss_threshold is not None and not self.loss_threshold > 0:
+            raise SpecError(f"Preregistration.loss_threshold is {self.loss_threshold}; give a loss over 0.")
+        below = below_cost([(arm.name, arm.price, self.unit_cost) for arm in self.arms])
+        if below:
+            raise Refusal(below)
+
+    @property
+    def content_hash(self) -> str:
+        """Hash of everything above, the same for the same plan in any file format."""
+        return hashlib.blake2b(msgspec.json.encode(self, order="sorted"), digest_size=16).hexdigest()
+
+
+def below_cost(arms: Sequence[tuple[str, float | None, float | None]]) -> list[Finding]:
+    """One finding per arm whose price is below its cost, from (name, price, cost).
+
+    Examples
+    --------
+    >>> [finding.item for finding in below_cost([("A", 4.0, 3.0), ("B", 2.5, 3.0), ("C", None, 3.0)])]
+    ['B']
+    """
+    return [
+        Finding(
+            code="arm_below_cost",
+            severity="error",
+            item=name,
+            message=f"arm {name!r} sells at {price:g}, below its cost of {cost:g}: every sale loses money",
+            remedy="leave the arm out, or correct price or cost",
+        )
+        for name, price, cost in arms
+        if price is not None and cost is not None and price < cost
+    ]
+
+
+def write_plan(plan: Preregistration, path: Path) -> str:
+    """Write a plan with its hash to a .toml or .json file that does not exist yet, and return the hash.
+
+    Keep the hash where the plan's author cannot change it (a ticket, a mail): a file alone can be written anew.
+
+    Raises
+    ------
+    SpecError
+        If the file exists or its name ends otherwise.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> plan = Preregistration(name="tea", arms=(PlannedArm(name="A"), PlannedArm(name="B")), outcomes=("profit",),
+    ...                        planned_units=4_000, registered=date(2026, 3, 1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "plan.toml"
+    ...     _ = write_plan(plan, path)
+    ...     read_plan(path) == plan
+    True
+    """
+    if path.exists():
+        raise SpecError(f"{path} exists; a plan is never overwritten, name a new file.")
+    content = {**msgspec.to_builtins(plan, builtin_types=(date,)), "hash": plan.content_hash}
+    content = {name: value for name, value in content.items() if value is not None}
+    if path.suffix == ".json":
+        text = msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
+    elif path.suffix == ".toml":
+        text = _toml(content)
+    else:
+        raise SpecError(f"{path.name!r} is neither .toml nor .json; name the plan file with one of the two.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return plan.content_hash
+
+
+def read_plan(path: Path) -> Preregistration:
+    """Read a plan file back, its content held against its hash.
+
+    Raises
+    ------
+    SpecError
+        If the file is missing, is no plan or has an unknown field.
+    Refusal
+        If its content is not what was registered, it was registered after the start, or it has no hash.
+    """
+    try:
+        raw = path.read_bytes()
+        content = tomllib.loads(raw.decode()) if path.suffix == ".toml" else msgspec.json.decode(raw)
+    except FileNotFoundError as error:
+        raise SpecError(f"The plan file {path} does not exist.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise SpecError(f"The plan file {path} cannot be read: {error}.") from error
+    if not isinstance(content, dict):
+        raise SpecError(f"The plan file {path} holds no plan; it must be a table of fields.")
+    known = set(Preregistration.__dataclass_fields__)
+    unknown = sorted(set(content) - known - {"hash"})
+    if unknown:
+        raise SpecError(
+            f"The plan file {path} has the unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}."
+        )
+    stated = content.pop("hash", None)
+    try:
+        plan = msgspec.convert(content, Preregistration)
+    except msgspec.ValidationError as error:
+        raise SpecError(f"The plan file {path}: {error}.") from error
+    if stated != plan.content_hash:
+        raise Refusal([_edited(path, None if stated is None else str(stated), plan.content_hash)])
+    if plan.start is not None and plan.registered > plan.start:
+        raise Refusal([_late(plan)])
+    return plan
+
+
+def departures(plan: Preregistration, trial: Trial, outcomes: Sequence[str], start: object = None) -> list[Finding]:
+    """Every way in which a test is not the one that was planned.
+
+    Findings of severity ``error`` forbid a decision by the planned rule; ``peeked`` (fewer units than planned, read as
+    if finished) makes the read-out fall back on a confidence sequence.
+
+    Parameters
+    ----------
+    plan : Preregistration
+    trial : Trial
+    outcomes : sequence of str
+        Read out, the primary one first.
+    start : date, optional
+        Start that the read-out was given.
+    """
+    found: list[Finding] = []
+    planned_arms = tuple(arm.name for arm in plan.arms)
+    if trial.arms[0] != planned_arms[0]:
+        found.append(_departure("other_control", f"control is {trial.arms[0]!r}, planned was {planned_arms[0]!r}"))
+    if set(trial.arms) != set(planned_arms):
+        found.append(_departure("other_arms", f"arms are {_list(trial.arms)}, planned were {_list(planned_arms)}"))
+    if outcomes[0] != plan.outcomes[0]:
+        message = f"the primary outcome is {outcomes[0]!r}, planned was {plan.outcomes[0]!r}"
+        found.append(_departure("other_primary_outcome", message))
+    extra = [name for name in outcomes if name not in plan.outcomes]
+    if extra:
+        found.append(_departure("unplanned_outcome", f"{_list(extra)} was not planned: exploratory", "info"))
+    missing = [name for name in plan.outcomes if name not in outcomes]
+    if missing:
+        found.append(_departure("missing_outcome", f"{_list(missing)} was planned and is not read out", "warning"))
+    by_cluster = trial.clustered or (trial.layout == "before_after" and trial.cluster is not None)
+    if (plan.assigned == "cluster") != by_cluster:
+        message = f"the plan assigns by {plan.assigned}, the data by {'cluster' if by_cluster else 'unit'}"
+        found.append(_departure("other_assignment", message))
+    if plan.start is not None and start is not None and start != plan.start:
+        found.append(_departure("other_start", f"the test is read from {start}, planned was {plan.start}", "warning"))
+    return [*found, *_size_findings(plan, trial), *_week_findings(plan, trial)]
+
+
+def _size_findings(plan: Preregistration, trial: Trial) -> list[Finding]:
+    units = sum(trial.assigned_counts())
+    share = units / plan.planned_units
+    size = f"{units:,} of {plan.planned_units:,} planned units"
+    if plan.monitoring == "fixed" and share < REACHED:
+        remedy = (
+            "wait for the planned size, or plan with --monitoring anytime: until then a confidence sequence decides"
+        )
+        return [Finding(code="peeked", severity="error", message=f"the test is read at {size}", remedy=remedy)]
+    if share > OVERRUN:
+        message = f"the test was prolonged to {size}"
+        return [_departure("prolonged", message, "warning")]
+    return []
+
+
+def _week_findings(plan: Preregistration, trial: Trial) -> list[Finding]:
+    if plan.weeks is None or trial.periods is None:
+        return []
+    first, last = trial.periods
+    if not isinstance(first, date) or not isinstance(last, date):
+        return []
+    days = (last - first).days + 1
+    if plan.weeks * 7 - 6 <= days <= plan.weeks * 7:  # periods may be days or the first days of weeks
+        return []
+    message = f"the test spans {days} days, planned were {plan.weeks} whole weeks"
+    return [_departure("other_duration", message, "warning")]
+
+
+def _departure(code: str, message: str, severity: Literal["info", "warning", "error"] = "error") -> Finding:
+    return Finding(
+        code=code, severity=severity, message=message, remedy="read out what was planned, and the rest as exploratory"
+    )
+
+
+def _edited(path: Path, stated: str | None, found: str) -> Finding:
+    if stated is None:
+        return Finding(
+            code="plan_not_registered",
+            severity="error",
+            message=f"the plan {path.name} has no hash: nobody can tell when it was written",
+            remedy="write it with write_plan before the test starts",
+        )
+    hashes = f"its hash is {found[:12]}, registered {stated[:12]}"
+    return Finding(
+        code="plan_edited",
+        severity="error",
+        message=f"the plan {path.name} was changed after it was registered ({hashes})",
+        remedy="restore the registered file, or read the test out without a plan and call it exploratory",
+    )
+
+
+def _late(plan: Preregistration) -> Finding:
+    return Finding(
+        code="plan_registered_late",
+        severity="error",
+        message=f"the plan was registered on {plan.registered}, after the start on {plan.start}",
+        remedy="use the plan that was registered before the start, or read the test out as exploratory",
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def _toml(content: dict[str, object]) -> str:
+    """Plain values, lists of texts and the arms' tables as TOML."""
+    lines = [f"{name} = {_toml_value(value)}" for name, value in content.items() if name != "arms"]
+    arms = content["arms"]
+    for arm in arms if isinstance(arms, list | tuple) else ():
+        lines += ["", "[[arms]]", *(f"{name} = {_toml_value(v)}" for name, v in arm.items() if v is not None)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    return msgspec.json.encode(value).decode()  # JSON's texts, numbers and lists of them are TOML's

@@ -1,0 +1,306 @@
+"""What came out of a price test: effects with intervals, whether it was run as promised, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayes_pricing.errors import Finding, SpecError
+from bayes_pricing.experiments.covariates import adjust_for_covariates
+from bayes_pricing.experiments.effects import ArmSummary, Effect, effect_of, holm, relative_lift
+from bayes_pricing.experiments.estimation import check_sizes, contrast_p_values, estimate_contrasts
+from bayes_pricing.experiments.plan_file import Preregistration, departures
+from bayes_pricing.experiments.sample_ratio import READ_OUT_THRESHOLD, SampleRatio, check_sample_ratio
+from bayes_pricing.experiments.tails import robust_contrasts
+from bayes_pricing.experiments.trial import Trial
+from bayes_pricing.experiments.trial_findings import data_findings, ratio_findings, tail_findings
+from bayes_pricing.experiments.verdict import Evidence, Verdict, judge
+
+Floats = NDArray[np.float64]
+
+NOT_FORBIDDING = ("peeked", "arm_below_cost")
+"""Error findings that the rule of the decision already takes into account; any other makes it inconclusive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmReading:
+    """One arm as it came out.
+
+    Attributes
+    ----------
+    name : str
+    n : int
+        Units.
+    mean : float
+        Of the primary outcome, per unit (per unit and period where arms alternate or an event is read).
+    means : mapping of str to float
+        Of every outcome.
+    price : float or None
+        Mean price paid.
+    """
+
+    name: str
+    n: int
+    mean: float
+    means: Mapping[str, float]
+    price: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RobustReading:
+    """A sensitivity check beside an effect; `method` as in `tails.RobustContrast`."""
+
+    method: str
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VarianceReduction:
+    """What pre-period covariates were worth: share of the variance within arms that they took away, measured."""
+
+    outcome: str
+    covariates: int
+    gain: float
+    units_without: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedTest:
+    """p-value of one outcome in one arm, alone and adjusted for all that were looked at with it."""
+
+    outcome: str
+    arm: str
+    p_value: float
+    adjusted: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOut:
+    """The read-out of a test.
+
+    Attributes
+    ----------
+    arms : tuple of ArmReading
+        Control first.
+    effects : tuple of Effect
+        By outcome and arm, against control; on the log outcome for a before-and-after reading.
+    sample_ratio : SampleRatio or None
+        None where no shares were promised (an event, alternating arms).
+    decision : Verdict
+    findings : tuple of Finding
+    lifts : tuple of Effect
+        The same as shares of control's mean, where that is over 0 and units were assigned one by one.
+    robust : tuple of RobustReading
+    variance_reduction : tuple of VarianceReduction
+    tests : tuple of PairedTest
+        The primary outcome's arms form one family, all other outcomes another; Holm's adjustment in each.
+    procedure : str
+        How false alarms were kept out.
+    """
+
+    arms: tuple[ArmReading, ...]
+    effects: tuple[Effect, ...]
+    sample_ratio: SampleRatio | None
+    decision: Verdict
+    findings: tuple[Finding, ...]
+    lifts: tuple[Effect, ...] = ()
+    robust: tuple[RobustReading, ...] = ()
+    variance_reduction: tuple[VarianceReduction, ...] = ()
+    tests: tuple[PairedTest, ...] = ()
+    procedure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOutRequest:
+    """How to read a test out.
+
+    Attributes
+    ----------
+    plan : Preregistration, optional
+        What was promised; departures are found and its rule decides.
+    shares : mapping of str to float
+        Promised share of each arm, on any positive scale; equal where neither this nor a plan says otherwise.
+    probability : float in (0, 1)
+        Of the intervals; the error rate of the decision is one minus it, two-sided.
+    """
+
+    plan: Preregistration | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
+    probability: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 < self.probability < 1:
+            raise SpecError(f"ReadOutRequest.probability is {self.probability}; give a share in (0, 1), such as 0.9.")
+
+
+def read_out(trial: Trial, request: ReadOutRequest, rng: np.random.Generator) -> ReadOut:
+    """Estimate effects with the error that the design asks for, check the test itself, and decide.
+
+    The decision rests on the first outcome. It is inconclusive, whatever the effects, where the sample ratio is wrong
+    or the test is not the planned one.
+
+    Parameters
+    ----------
+    trial : Trial
+    request : ReadOutRequest
+    rng : Generator
+        Draws assignments where there are few clusters but too many assignments to list.
+
+    Raises
+    ------
+    Refusal
+        If an arm has under two units or clusters, a log outcome is not over 0, or nothing is identified.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from bayes_pricing.experiments.trial import read_trial
+    >>> from bayes_pricing.experiments.trial_columns import TrialColumns
+    >>> rng = np.random.default_rng(1)
+    >>> arm = np.arange(4_000) % 2
+    >>> frame = pl.DataFrame({"arm": arm, "profit": rng.normal(10.0 + 0.5 * arm, 3.0)})
+    >>> trial = read_trial(frame, TrialColumns(arm="arm", control_arm="0", outcomes=("profit",)))
+    >>> answer = read_out(trial, ReadOutRequest(), rng)
+    >>> answer.decision.action, answer.decision.arm, answer.sample_ratio.passed
+    ('change', '1', True)
+    """
+    plan = request.plan
+    check_sizes(trial)
+    adjusted = {
+        name: adjust_for_covariates(trial.outcomes[name], trial.arm, columns)
+        for name, columns in trial.covariates.items()
+    }
+    values = {name: adjusted[name].adjusted if name in adjusted else trial.outcomes[name] for name in trial.outcomes}
+    contrasts = {name: estimate_contrasts(trial, name, values[name]) for name in trial.outcomes}
+    p_values = {name: contrast_p_values(trial, values[name], contrasts[name], rng) for name in trial.outcomes}
+    effects = tuple(
+        effect_of(contrast, name, arm, request.probability)
+        for name in trial.outcomes
+        for arm, contrast in zip(trial.arms[1:], contrasts[name], strict=True)
+    )
+    ratio = _ratio(trial, request)
+    tests = _tests(trial, p_values)
+    findings = [
+        *ratio_findings(ratio),
+        *(departures(plan, trial, tuple(trial.outcomes)) if plan is not None else ()),
+        *data_findings(trial, plan.unit_cost if plan is not None else None),
+        *tail_findings(trial),
+        *_secondary_findings(tests, trial.primary, 1.0 - request.probability),
+    ]
+    decision = _decide(trial, request, effects, p_values, findings)
+    return ReadOut(
+        arms=_arm_readings(trial),
+        effects=effects,
+        sample_ratio=ratio,
+        decision=decision,
+        findings=tuple(findings),
+        lifts=_lifts(trial, values, request.probability),
+        robust=_robust(trial, request.probability),
+        variance_reduction=tuple(
+            VarianceReduction(outcome=name, covariates=a.slopes.size, gain=a.gain, units_without=a.filled)
+            for name, a in adjusted.items()
+        ),
+        tests=tests,
+        procedure=(
+            f"The decision rests on {trial.primary!r} alone: {decision.rule}. "
+            "Other outcomes are a family of their own under Holm's adjustment."
+        ),
+    )
+
+
+def _ratio(trial: Trial, request: ReadOutRequest) -> SampleRatio | None:
+    promised = request.shares or {arm.name: arm.share for arm in (request.plan.arms if request.plan else ())}
+    if trial.layout != "units" and not request.shares:
+        return None
+    unknown = sorted(set(request.shares) - set(trial.arms))
+    if unknown or (request.shares and len(request.shares) < len(trial.arms)):
+        raise SpecError(f"Shares are given for {sorted(request.shares)}; give one for each of {list(trial.arms)}.")
+    shares = [promised.get(arm, 1.0) for arm in trial.arms] if set(promised) >= set(trial.arms) else None
+    return check_sample_ratio(trial.assigned_counts(), shares, threshold=READ_OUT_THRESHOLD)
+
+
+def _tests(trial: Trial, p_values: dict[str, list[float]]) -> tuple[PairedTest, ...]:
+    pairs = [(name, arm, p) for name in trial.outcomes for arm, p in zip(trial.arms[1:], p_values[name], strict=True)]
+    first = len(trial.arms) - 1
+    alone = np.array([p for _, _, p in pairs])
+    adjusted = np.concatenate([holm(alone[:first]), holm(alone[first:])])
+    return tuple(
+        PairedTest(outcome=name, arm=arm, p_value=p, adjusted=float(a))
+        for (name, arm, p), a in zip(pairs, adjusted, strict=True)
+    )
+
+
+def _secondary_findings(tests: tuple[PairedTest, ...], primary: str, alpha: float) -> list[Finding]:
+    return [
+        Finding(
+            code="secondary_effect",
+            severity="info",
+            item=test.arm,
+            message=f"{test.outcome!r} moved too (p {test.adjusted:.2g} after adjustment for all secondary outcomes)",
+            remedy="read it beside the decision, which rests on the primary outcome",
+        )
+        for test in tests
+        if test.outcome != primary and test.adjusted < alpha
+    ]
+
+
+def _decide(
+    trial: Trial,
+    request: ReadOutRequest,
+    effects: tuple[Effect, ...],
+    p_values: dict[str, list[float]],
+    findings: list[Finding],
+) -> Verdict:
+    primary = trial.primary
+    barred = {finding.item for finding in findings if finding.code == "arm_below_cost"}
+    evidence = [
+        Evidence(effect=effect, p_value=p, allowed=effect.arm not in barred)
+        for effect, p in zip(effects[: len(trial.arms) - 1], p_values[primary], strict=True)
+    ]
+    verdict = judge(evidence, trial.arms[0], request.plan, sum(trial.assigned_counts()))
+    against = [f.code for f in findings if f.severity == "error" and f.code not in NOT_FORBIDDING]
+    if against:
+        rule = f"no decision: {', '.join(dict.fromkeys(against))}"
+        return Verdict(action="inconclusive", arm=None, outcome=primary, expected_loss=None, rule=rule)
+    return verdict
+
+
+def _arm_readings(trial: Trial) -> tuple[ArmReading, ...]:
+    primary = trial.primary
+    readings = []
+    for place, name in enumerate(trial.arms):
+        rows = (trial.assigned[trial.unit] if trial.layout == "before_after" else trial.arm) == place
+        means = {outcome: float(values[rows].mean()) for outcome, values in trial.outcomes.items()}
+        price = None if trial.prices is None else trial.prices[place]
+        n = int(np.unique(trial.unit[rows]).size)
+        readings.append(ArmReading(name=name, n=n, mean=means[primary], means=means, price=price))
+    return tuple(readings)
+
+
+def _lifts(trial: Trial, values: dict[str, Floats], probability: float) -> tuple[Effect, ...]:
+    if trial.layout != "units" or trial.cluster is not None:
+        return ()
+    lifts = []
+    for name, outcome in values.items():
+        control = ArmSummary.of(outcome[trial.arm == 0])
+        if control.mean > 0:
+            for place, arm in enumerate(trial.arms[1:], start=1):
+                lift = relative_lift(control, ArmSummary.of(outcome[trial.arm == place]))
+                lifts.append(effect_of(lift, name, arm, probability))
+    return tuple(lifts)
+
+
+def _robust(trial: Trial, probability: float) -> tuple[RobustReading, ...]:
+    """Capped means and the two parts of an outcome with zeros, where units were assigned one by one."""
+    if trial.layout != "units" or trial.cluster is not None:
+        return ()
+    return tuple(
+        RobustReading(method=part.method, effect=effect_of(part.contrast, name, arm, probability))
+        for name, values in trial.outcomes.items()
+        if np.unique(values[:1_000]).size > 2  # a yes or no has no tail
+        for place, arm in enumerate(trial.arms[1:], start=1)
+        for part in robust_contrasts(values[trial.arm == 0], values[trial.arm == place])
+    )
