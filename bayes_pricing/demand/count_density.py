@@ -38,8 +38,8 @@ class Counts(NamedTuple):
 
     level_start: Integers  # (levels + 2,): first node of the items, of each nesting level, the population, and the end
     parent: Integers  # (nodes,); that of the population is one past the last node and holds its prior mean
-    start: Integers  # (items + 1,): first cell of every item
-    item: Integers  # (cells,)
+    order: Integers  # (items,): position in the data of each item here, those with most cells first
+    slot_start: Integers  # (slots + 1,): the first cells of all items, then the second of those that have one, ...
     predictors: Floats  # (k, cells): item-level ones: ones, log price, controls
     shared: Floats  # (m, cells)
     total: Floats  # (cells,)
@@ -53,9 +53,9 @@ class Counts(NamedTuple):
     shared_sd: Floats  # (m,)
     concentration: float
     overdispersion_scale: float  # half-normal scale of 1/sqrt(dispersion); 0 for Poisson
-    rotation: Floats  # (nodes, k, k): R
-    information: Floats  # (nodes, k): D
-    pull: Floats  # (nodes, k): h
+    rotation: Floats  # (k, k, nodes): R
+    information: Floats  # (k, nodes): D
+    pull: Floats  # (k, nodes): h
 
 
 class Work(NamedTuple):
@@ -65,14 +65,17 @@ class Work(NamedTuple):
     corr: Floats  # (levels, k, k)
     chol: Floats  # (levels + 1, k, k); the last is the population's
     chol_adjoint: Floats  # (levels + 1, k, k)
-    b: Floats  # (nodes + 1, k); the last row is the prior mean of the population
-    u: Floats  # (nodes, k): standardised deviation from the parent
-    adjoint: Floats  # (nodes + 1, k): d log density / d b
-    standard: Floats  # (k,)
-    mu: Floats  # (nodes, k): mean of t given the parent and the coefficients before it
-    spread: Floats  # (nodes, k): 1 / sqrt(D + 1 / s^2)
+    b: Floats  # (k, nodes + 1); the last column is the prior mean of the population
+    u: Floats  # (k, nodes): deviation of t from its mean, standardised
+    mu: Floats  # (k, nodes): mean of t given the parent and the coefficients before it
+    spread: Floats  # (k, nodes): 1 / sqrt(D + 1 / s^2)
+    shift: Floats  # (nodes,): t - b; then the adjoint of mu
+    ratio: Floats  # (nodes,): 1 + D s^2
+    adjoint: Floats  # (k, nodes + 1): d log density / d b
+    deviation: Floats  # (k, nodes): the same of u, from the coefficients after it
     eta: Floats  # (cells,): log rate
     mean: Floats  # (cells,): expected units
+    residual: Floats  # (cells,): slope of the log likelihood in the log rate
     power: Floats  # (cells,): scratch of the exponential
 
 
@@ -85,14 +88,17 @@ def new_work(counts: Counts) -> Work:
         corr=np.zeros((levels, k, k)),
         chol=np.zeros((levels + 1, k, k)),
         chol_adjoint=np.zeros((levels + 1, k, k)),
-        b=np.zeros((nodes + 1, k)),
-        u=np.zeros((nodes, k)),
-        adjoint=np.zeros((nodes + 1, k)),
-        standard=np.zeros(k),
-        mu=np.zeros((nodes, k)),
-        spread=np.zeros((nodes, k)),
+        b=np.zeros((k, nodes + 1)),
+        u=np.zeros((k, nodes)),
+        mu=np.zeros((k, nodes)),
+        spread=np.zeros((k, nodes)),
+        shift=np.zeros(nodes),
+        ratio=np.zeros(nodes),
+        adjoint=np.zeros((k, nodes + 1)),
+        deviation=np.zeros((k, nodes)),
         eta=np.zeros(len(counts.total)),
         mean=np.zeros(len(counts.total)),
+        residual=np.zeros(len(counts.total)),
         power=np.zeros(len(counts.total)),
     )
 
@@ -158,74 +164,99 @@ def _factor_gradient(x, counts, work, gradient):  # type: ignore[no-untyped-def]
                 gradient[y + j] = r_adjoint * (1.0 - r * r) - 2.0 * alpha * r
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def _forward(x, counts, work):  # type: ignore[no-untyped-def]
-    """Coefficients of all nodes, parents before children; returns their log density with the Jacobian."""
-    b, u_of, chol, mu_of, spread = work.b, work.u, work.chol, work.mu, work.spread
-    parent, level_start = counts.parent, counts.level_start
-    rotation, information, pull = counts.rotation, counts.information, counts.pull
-    level, nodes, k = len(level_start) - 2, len(parent), b.shape[1]
-    z = len(x) - nodes * k
-    squares, product, logs = 0.0, 1.0, 0.0
-    b[nodes] = counts.root_mean
-    for node in range(nodes - 1, -1, -1):
-        if node < level_start[level]:
-            level -= 1
-        up = parent[node]
+    """Coefficients of all nodes, parents before children; returns their log density with the Jacobian.
+
+    Here as below, inner loops run over neighbours, from zero on slices, which the compiler turns into vector code.
+    """
+    k, nodes = work.u.shape
+    squares, logs = 0.0, 0.0
+    work.b[:, nodes] = counts.root_mean
+    for level in range(len(counts.level_start) - 2, -1, -1):
+        first, end = counts.level_start[level], counts.level_start[level + 1]
+        parent, shift, ratio = counts.parent[first:end], work.shift[first:end], work.ratio[first:end]
         for j in range(k):
-            mu, shift = b[up, j], 0.0
+            mu, u, b, sd = work.mu[j, first:end], work.u[j, first:end], work.b[j, first:end], work.spread[j, first:end]
+            z = x[len(x) - (k - j) * nodes + first : len(x) - (k - j) * nodes + end]
+            information, pull = counts.information[j, first:end], counts.pull[j, first:end]
+            for i in range(len(mu)):
+                mu[i] = work.b[j, parent[i]]
+            shift[:] = 0.0
             for a in range(j):
-                mu += chol[level, j, a] * u_of[node, a]
-                shift += rotation[node, j, a] * b[node, a]
-            mu += shift
-            s = chol[level, j, j]
-            ratio = 1.0 + information[node, j] * s * s
-            variance = s * s / ratio
-            sd = math.sqrt(variance)
-            t = pull[node, j] * variance + mu / ratio + x[z + node * k + j] * sd
-            u = (t - mu) / s
-            u_of[node, j], mu_of[node, j], spread[node, j] = u, mu, sd
-            b[node, j] = t - shift
-            squares += u * u
-            product *= ratio  # sums of logs as logs of products
-            if not product < 1e100:
-                logs += math.log(product)
-                product = 1.0
-    return -0.5 * (squares + logs + math.log(product))
+                factor = work.chol[level, j, a]
+                rotation, b_a, u_a = counts.rotation[j, a, first:end], work.b[a, first:end], work.u[a, first:end]
+                for i in range(len(mu)):
+                    shift[i] += rotation[i] * b_a[i]
+                    mu[i] += rotation[i] * b_a[i] + factor * u_a[i]
+            s = work.chol[level, j, j]
+            inverse, square = 1.0 / s, s * s
+            for i in range(len(mu)):
+                ratio[i] = 1.0 + information[i] * square
+                variance = square / ratio[i]
+                sd[i] = math.sqrt(variance)
+                t = pull[i] * variance + mu[i] / ratio[i] + z[i] * sd[i]
+                b[i] = t - shift[i]
+                u[i] = (t - mu[i]) * inverse
+            for i in range(len(mu)):
+                squares += u[i] * u[i]
+            logs += _log_product(ratio)
+    return -0.5 * (squares + logs)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
+def _log_product(values):  # type: ignore[no-untyped-def]
+    """Sum of logs of values of one or more, most of them by products."""
+    total, product = 0.0, 1.0
+    for value in values:
+        product *= value
+        if not product < 1e100:
+            total += math.log(product)
+            product = 1.0
+    return total + math.log(product)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def _reverse(x, counts, work, gradient):  # type: ignore[no-untyped-def]
     """Carry the adjoint of the coefficients to `z`, to parents and to the levels' factors, children before parents."""
-    b, u_of, chol, mu_of, spread = work.b, work.u, work.chol, work.mu, work.spread
-    parent, level_start, rotation, pull = counts.parent, counts.level_start, counts.rotation, counts.pull
-    standard, adjoint, chol_adjoint = work.standard, work.adjoint, work.chol_adjoint
-    nodes, k = len(parent), b.shape[1]
-    z = len(x) - nodes * k
-    level = 0
-    for node in range(nodes):
-        if node >= level_start[level + 1]:
-            level += 1
-        up = parent[node]
-        standard[:] = 0.0
+    k, nodes = work.u.shape
+    work.deviation[:] = 0.0
+    for level in range(len(counts.level_start) - 1):
+        first, end = counts.level_start[level], counts.level_start[level + 1]
+        parent, mu_adjoint = counts.parent[first:end], work.shift[first:end]
         for j in range(k - 1, -1, -1):
-            s_inverse = 1.0 / chol[level, j, j]
-            u, mu, sd, place = u_of[node, j], mu_of[node, j], spread[node, j], z + node * k + j
-            share = sd * sd * s_inverse * s_inverse  # of the prior in t
-            centre = pull[node, j] * sd * sd + mu * share
+            mu, u, sd, pull = (
+                work.mu[j, first:end],
+                work.u[j, first:end],
+                work.spread[j, first:end],
+                counts.pull[j, first:end],
+            )
+            adjoint, deviation = work.adjoint[j, first:end], work.deviation[j, first:end]
+            z_at = len(x) - (k - j) * nodes
+            z, z_gradient = x[z_at + first : z_at + end], gradient[z_at + first : z_at + end]
+            inverse, total = 1.0 / work.chol[level, j, j], 0.0
+            for i in range(len(mu)):
+                variance = sd[i] * sd[i]
+                share = variance * inverse * inverse  # of the prior in t
+                off = mu[i] * (1.0 - share) - pull[i] * variance - 0.5 * z[i] * sd[i]
+                u_adjoint = deviation[i] - u[i]
+                t_adjoint = adjoint[i] + u_adjoint * inverse
+                mu_adjoint[i] = t_adjoint * share - u_adjoint * inverse
+                z_gradient[i] = t_adjoint * sd[i]
+                total += share * (1.0 - 2.0 * t_adjoint * off) - u_adjoint * u[i] - 1.0
+            work.chol_adjoint[level, j, j] = total * inverse
             for a in range(j):
-                adjoint[node, a] -= rotation[node, j, a] * adjoint[node, j]
-            u_adjoint = standard[j] - u
-            t_adjoint = adjoint[node, j] + u_adjoint * s_inverse
-            mu_adjoint = t_adjoint * share - u_adjoint * s_inverse
-            moved = 1.0 - 2.0 * t_adjoint * (mu - centre - 0.5 * x[place] * sd)
-            gradient[place] = t_adjoint * sd
-            chol_adjoint[level, j, j] += (share * moved - u_adjoint * u - 1.0) * s_inverse
-            for a in range(j):
-                chol_adjoint[level, j, a] += mu_adjoint * u_of[node, a]
-                standard[a] += mu_adjoint * chol[level, j, a]
-                adjoint[node, a] += mu_adjoint * rotation[node, j, a]
-            adjoint[up, j] += mu_adjoint
+                rotation, u_a = counts.rotation[j, a, first:end], work.u[a, first:end]
+                deviation_a, adjoint_a = work.deviation[a, first:end], work.adjoint[a, first:end]
+                factor, total = work.chol[level, j, a], 0.0
+                for i in range(len(mu)):
+                    total += mu_adjoint[i] * u_a[i]
+                for i in range(len(mu)):
+                    deviation_a[i] += mu_adjoint[i] * factor
+                    adjoint_a[i] += (mu_adjoint[i] - adjoint[i]) * rotation[i]
+                work.chol_adjoint[level, j, a] = total
+            for i in range(len(mu)):
+                work.adjoint[j, parent[i]] += mu_adjoint[i]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -251,65 +282,62 @@ def _exponentials(eta, exposure, mean, power):  # type: ignore[no-untyped-def]
         mean[cell] *= power[cell]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _log_rates(x, gamma, counts, work, eta):  # type: ignore[no-untyped-def]
-    """Write the log rate of every cell into `eta`."""
-    b, item, predictors, shared = work.b, counts.item, counts.predictors, counts.shared
-    for cell in range(len(eta)):
-        eta[cell] = b[item[cell], 0]
-    for j in range(1, len(predictors)):
-        for cell in range(len(eta)):
-            eta[cell] += b[item[cell], j] * predictors[j, cell]
-    for j in range(len(shared)):
-        effect = x[gamma + j]
-        for cell in range(len(eta)):
-            eta[cell] += effect * shared[j, cell]
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _log_rates(x, gamma, counts, work):  # type: ignore[no-untyped-def]
+    """Write the log rate of every cell into ``work.eta``."""
+    for slot in range(len(counts.slot_start) - 1):
+        first, end = counts.slot_start[slot], counts.slot_start[slot + 1]
+        eta, level, price = work.eta[first:end], work.b[0, : end - first], work.b[1, : end - first]
+        log_price = counts.predictors[1, first:end]
+        for i in range(len(eta)):
+            eta[i] = level[i] + price[i] * log_price[i]
+        for j in range(2, len(counts.predictors)):
+            b, predictor = work.b[j, : end - first], counts.predictors[j, first:end]
+            for i in range(len(eta)):
+                eta[i] += b[i] * predictor[i]
+    for j in range(len(counts.shared)):
+        effect, column = x[gamma + j], counts.shared[j]
+        for cell in range(len(column)):
+            work.eta[cell] += effect * column[cell]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _carry_residuals(gamma, counts, residual, adjoint, gradient):  # type: ignore[no-untyped-def]
-    """Sum residuals times predictors by item into `adjoint`, over all cells into the shared effects' gradient."""
-    start, predictors, shared = counts.start, counts.predictors, counts.shared
-    for item in range(len(start) - 1):
-        plain, priced = 0.0, 0.0
-        for cell in range(start[item], start[item + 1]):
-            plain += residual[cell]
-            priced += residual[cell] * predictors[1, cell]
-        adjoint[item, 0], adjoint[item, 1] = plain, priced
-        for j in range(2, len(predictors)):
-            total = 0.0
-            for cell in range(start[item], start[item + 1]):
-                total += residual[cell] * predictors[j, cell]
-            adjoint[item, j] = total
-    for j in range(len(shared)):
-        total = 0.0
-        for cell in range(len(residual)):
-            total += residual[cell] * shared[j, cell]
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _carry_residuals(gamma, counts, work, gradient):  # type: ignore[no-untyped-def]
+    """Sum residuals times predictors by item into the adjoint, over all cells into the shared effects' gradient."""
+    for slot in range(len(counts.slot_start) - 1):
+        first, end = counts.slot_start[slot], counts.slot_start[slot + 1]
+        residual = work.residual[first:end]
+        for j in range(len(counts.predictors)):
+            adjoint, predictor = work.adjoint[j, : end - first], counts.predictors[j, first:end]
+            for i in range(len(residual)):
+                adjoint[i] += residual[i] * predictor[i]
+    for j in range(len(counts.shared)):
+        total, column = 0.0, counts.shared[j]
+        for cell in range(len(column)):
+            total += work.residual[cell] * column[cell]
         gradient[gamma + j] += total
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def _likelihood(x, gamma, dispersion, counts, work, gradient):  # type: ignore[no-untyped-def]
     """Log likelihood of the cells and its derivative in the dispersion; fills adjoints of items and shared effects."""
-    mean, residual, totals, rows = work.mean, work.power, counts.total, counts.rows
+    eta, mean, residual, totals, rows = work.eta, work.mean, work.residual, counts.total, counts.rows
     value, slope = 0.0, 0.0
-    _log_rates(x, gamma, counts, work, work.eta)
-    _exponentials(work.eta, counts.exposure, mean, work.power)
-    for cell in range(len(totals)):
-        value += totals[cell] * work.eta[cell]
+    _log_rates(x, gamma, counts, work)
+    _exponentials(eta, counts.exposure, mean, work.power)
     if dispersion > 0.0:
         for cell in range(len(totals)):
             size = totals[cell] + rows[cell] * dispersion
             share = mean[cell] / (dispersion + mean[cell])
             log_term = math.log1p(mean[cell] / dispersion)
-            value -= size * log_term
+            value += totals[cell] * eta[cell] - size * log_term
             slope += size * share / dispersion - rows[cell] * log_term
             residual[cell] = totals[cell] - size * share
     else:
         for cell in range(len(totals)):
-            value -= mean[cell]
+            value += totals[cell] * eta[cell] - mean[cell]
             residual[cell] = totals[cell] - mean[cell]
-    _carry_residuals(gamma, counts, residual, work.adjoint, gradient)
+    _carry_residuals(gamma, counts, work, gradient)
     return value, slope
 
 
@@ -352,7 +380,6 @@ def log_posterior(x: Floats, counts: Counts, work: Work, gradient: Floats) -> fl
     value = fill_coefficients(x, counts, work)
     gradient[:] = 0.0
     work.adjoint[:] = 0.0
-    work.chol_adjoint[:] = 0.0
     for j in range(m):
         scaled = x[gamma + j] / counts.shared_sd[j]
         value -= 0.5 * scaled * scaled

@@ -16,9 +16,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.count_coordinates import build_counts, start_point
 from bayes_pricing.demand.count_data import CountData, build_count_data
 from bayes_pricing.demand.count_density import Counts, Work, fill_coefficients, hyper_size, log_posterior, new_work
-from bayes_pricing.demand.count_start import RoughFit, build_counts, item_information, start_point
+from bayes_pricing.demand.count_start import RoughFit, item_information
 from bayes_pricing.demand.diagnostics import SamplerStatistics
 from bayes_pricing.demand.draws_posterior import DrawsPosterior
 from bayes_pricing.demand.spec import DemandSpec
@@ -191,8 +192,9 @@ def _expand(
     for draw in range(len(xs)):
         fill_coefficients(xs[draw], counts, work)
         for node in range(nodes.shape[1]):
+            place = counts.order[node] if node < len(counts.order) else node
             for j in range(k):
-                nodes[draw, node, j] = work.b[node, j]
+                nodes[draw, place, j] = work.b[j, node]
         for level in range(levels):
             pair = 0
             for j in range(k):
@@ -242,7 +244,7 @@ def _posterior(data: CountData, counts: Counts, x: Floats, items: pl.DataFrame, 
         correlation=correlation,
         shared_draws=shared.reshape(*shape, m),
         dispersion=None if dispersion is None else dispersion.reshape(shape),
-        weight=_own_data_weight(data, counts, nodes, shared, dispersion, sds[:, 0, 1]),
+        weight=_own_data_weight(data, nodes, shared, dispersion, sds[:, 0, 1]),
     )
 
 
@@ -254,7 +256,6 @@ def _identity(data: CountData, plan: _Plan) -> str:
 
 def _own_data_weight(
     data: CountData,
-    counts: Counts,
     nodes: NDArray[np.float32],
     shared: Floats,
     dispersion: Floats | None,
@@ -270,7 +271,7 @@ def _own_data_weight(
     """
     centre = nodes.mean(axis=0, dtype=np.float64)
     size = np.inf if dispersion is None else float(np.mean(dispersion**-0.5) ** -2.0)
-    curvature, _ = item_information(data, counts, centre, shared.mean(axis=0), size)
+    curvature, _ = item_information(data, centre, shared.mean(axis=0), size)
     at = data.spec.coefficients.index("log_price")
     other = [j for j in range(curvature.shape[1]) if j != at]
     cross = curvature[:, other, at]
