@@ -142,9 +142,7 @@ def _event(frame: pl.LazyFrame, name: str) -> Reading:
 def _column_problems(
     source: pl.DataFrame, values: pl.Series, name: str, reading: Reading, *, may_be_missing: bool
 ) -> list[Problem]:
-    unreadable = source.select(reading.unreadable.alias("bad").fill_null(value=False))["bad"]
-    if unreadable.len() == 1:
-        unreadable = pl.Series([unreadable[0]] * source.height, dtype=pl.Boolean)
+    unreadable = source.with_columns(__unreadable=reading.unreadable.fill_null(value=False))["__unreadable"]
     missing = values.is_null() & ~unreadable
     infinite = values.is_infinite() if values.dtype.is_float() else values.is_null() & False
     found = [(unreadable, "unreadable_value", "that cannot be read", "write plain numbers, or ISO dates for periods")]
