@@ -124,7 +124,7 @@ def solve_programme(
     Answer or None
     """
     kept = np.arange(rungs.mean.size) if free is None else np.flatnonzero(free)
-    scale = max(float(np.abs(rungs.mean).sum()), 1e-300) / rungs.items
+    scale = float(np.abs(rungs.mean).sum()) / rungs.items or 1.0
     cost = np.append(np.zeros(kept.size), -1.0) if raise_floor else np.append(-rungs.mean[kept] / scale, 0.0)
     matrix, limit = _coupling_rows(rungs, rows, kept, scale, raise_floor)
     one_each = coo_array(

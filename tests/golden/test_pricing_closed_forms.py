@@ -11,6 +11,7 @@ from scipy.special import ndtri
 from bayes_pricing.demand.forecast import demand_draws
 from bayes_pricing.pricing.constraints import (
     Bounds,
+    Limit,
     MaxChange,
     MaxItemShortfall,
     MaxLossProbability,
@@ -87,7 +88,7 @@ def two_items_four_scenarios(repeats: int) -> ArrayPosterior:
 
 def test_item_by_item_limits_keep_nothing_where_the_portfolio_keeps_both() -> None:
     posterior = two_items_four_scenarios(repeats=20)  # 20 draws in the worst quarter
-    only = [PriceLadder(prices=(11.0,)), Bounds(lowest=9.0, highest=12.0)]
+    only: list[Limit] = [PriceLadder(prices=(11.0,)), Bounds(lowest=9.0, highest=12.0)]
     alone = optimize_prices(
         posterior, Economics(), "revenue", [*only, MaxItemShortfall(amount=0.0, share=0.25)],
         horizon_periods=13, seed=1, testing=None,

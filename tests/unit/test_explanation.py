@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bayes_pricing.errors import SpecError
+from bayes_pricing.pricing.constraints import Bounds, MaxChange, Support
+from bayes_pricing.pricing.explanation import explain
+from bayes_pricing.pricing.optimizer import optimize_prices
+from bayes_pricing.pricing.profit import Economics
+from bayes_pricing.pricing.wording import word
+from tests.posteriors import normal_posterior, posterior_from_draws
+
+
+def test_the_flip_point_of_a_raise() -> None:
+    rng = np.random.default_rng(1)
+    posterior = posterior_from_draws(rng.normal(-1.5, 0.3, (4000, 1)), cost=5.0)
+    decision = optimize_prices(
+        posterior, Economics(), "profit", [MaxChange(share=0.1)], horizon_periods=13, seed=1, testing=None
+    )
+    found = explain(posterior, decision, "item-00000")
+    assert found.flip is not None
+    assert found.flip.today_best_at == pytest.approx(-2.0)  # -10 / (10 - 5)
+    # equal profit at 11 and 10: (6 / 5) 1.1^e = 1
+    assert found.flip.equal_at == pytest.approx(-np.log(1.2) / np.log(1.1))
+    elasticity = posterior.elasticity
+    assert found.flip.today_best_beyond == pytest.approx(float((elasticity <= -2.0).mean()))
+    assert found.flip.equal_beyond == pytest.approx(float((elasticity < -np.log(1.2) / np.log(1.1)).mean()))
+    assert found.contrasts[0].probability_better == pytest.approx(1.0 - found.flip.equal_beyond)
+
+
+def test_the_flip_point_with_commission_and_fee() -> None:
+    posterior = posterior_from_draws(np.full(400, -1.5), cost=3.0)
+    money = Economics(commission=0.2, fixed_fee=1.0)
+    decision = optimize_prices(
+        posterior, money, "profit", [MaxChange(share=0.1)], horizon_periods=13, seed=1, testing=None
+    )
+    found = explain(posterior, decision, "item-00000")
+    assert found.flip is not None
+    assert found.flip.today_best_at == pytest.approx(-8.0 / 4.0)
+
+
+def test_a_binding_cap_is_worth_the_slope_of_profit() -> None:
+    posterior = posterior_from_draws(np.full(400, -2.0), cost=6.0)  # best price 12
+    decision = optimize_prices(
+        posterior, Economics(), "profit", [Bounds(highest=11.0)], horizon_periods=13, seed=1, testing=None
+    )
+    (limit,) = explain(posterior, decision, "item-00000").limits
+
+    def profit(price: float) -> float:
+        return (price - 6.0) * 1e4 / price**2
+
+    assert limit.name == "bounds"
+    assert limit.looser == pytest.approx(profit(11.0 * 1.01) - profit(11.0))
+    assert limit.tighter == pytest.approx(profit(11.0 * 0.99) - profit(11.0))
+    slope = (profit(11.0 + 1e-5) - profit(11.0 - 1e-5)) / 2e-5
+    # the slope is taken over a thousandth of the price
+    assert decision.items[0].shadow_price == pytest.approx(slope * 11.0 * np.log(1.01), rel=1e-2)
+
+
+def test_the_best_rejected_price_is_compared_on_the_same_draws() -> None:
+    posterior = normal_posterior(4, 500, seed=2)
+    decision = optimize_prices(
+        posterior, Economics(), "profit", [MaxChange(share=0.05)], horizon_periods=13, seed=1, testing=None
+    )
+    for name in posterior.names:
+        found = explain(posterior, decision, name)
+        rejected = found.contrasts[1]
+        assert rejected.against == "best_rejected"
+        assert abs(rejected.price / found.decision.price - 1.0) > 0.02
+        if rejected.change.mean < 0:  # it would earn more, so something forbids it
+            assert rejected.forbidden_by
+
+
+def test_a_refused_item_is_explained_by_its_reasons() -> None:
+    posterior = posterior_from_draws(np.full(400, -2.0), cost=3.0)
+    decision = optimize_prices(
+        posterior, Economics(), "profit", [Bounds(lowest=14.0), MaxChange(share=0.2)], horizon_periods=13, seed=1
+    )
+    found = explain(posterior, decision, "item-00000")
+    assert (found.looked_at_price, found.contrasts, found.split, found.flip) == (None, (), None, None)
+    assert word(found, "headline") == "No price is recommended for item-00000: its limits contradict each other."
+    assert "bounds and max_change" in word(found)
+    with pytest.raises(SpecError, match="has no item 'x'"):
+        explain(posterior, decision, "x")
+
+
+def test_decisions_that_lean_on_the_prior_say_so() -> None:
+    rng = np.random.default_rng(3)
+    common = rng.normal(-2.2, 0.5, (4000, 1))
+    posterior = posterior_from_draws(common, cost=5.0, lowest_price=8.0, highest_price=12.0)
+    decision = optimize_prices(posterior, Economics(), "profit", horizon_periods=13, seed=1, testing=None)
+    found = explain(posterior, decision, "item-00000").prior_sensitivity
+    assert found is not None
+    # the prior sits at -2.62: more of it means more elastic demand, hence a lower price
+    assert found.price_at_double < found.price_at_half
+    log_prior = -0.5 * ((common[:, 0] + 2.62) / 1.0) ** 2
+    price = decision.items[0].price
+    change = (price - 5.0) * 100.0 * (price / 10.0) ** common[:, 0] - 500.0
+    assert found.change_per_doubling == pytest.approx(np.log(2) * np.cov(change, log_prior, ddof=0)[0, 1])
+
+
+def test_a_change_is_worded_with_its_number_and_its_word() -> None:
+    rng = np.random.default_rng(4)
+    posterior = posterior_from_draws(rng.normal(-1.6, 0.3, (2000, 1)), cost=5.0)
+    decision = optimize_prices(
+        posterior, Economics(currency="EUR"), "profit", [MaxChange(share=0.1)], horizon_periods=13, seed=1, testing=None
+    )
+    headline = word(explain(posterior, decision, "item-00000"), "headline")
+    assert headline.startswith("Raise item-00000 from 10.00 to 11.00: expected profit up ")
+    assert "EUR a period (better: likely, " in headline or "(better: very likely, " in headline
+
+
+def test_a_price_outside_the_data_gets_no_word_of_confidence() -> None:
+    posterior = posterior_from_draws(np.full(400, -1.5), cost=5.0, lowest_price=9.0, highest_price=10.0)
+    decision = optimize_prices(
+        posterior, Economics(), "profit", [Support(extend=0.1)], horizon_periods=13, seed=1, testing=None
+    )
+    headline = word(explain(posterior, decision, "item-00000"), "headline")
+    assert headline.endswith("(better: over 99 %).")
