@@ -281,7 +281,7 @@ def _week_findings(plan: Preregistration, trial: Trial) -> list[Finding]:
     if not isinstance(first, date) or not isinstance(last, date):
         return []
     days = (last - first).days + 1
-    if plan.weeks * 7 - 6 <= days <= plan.weeks * 7:  # periods may be days or the first days of weeks
+    if days in (plan.weeks * 7, plan.weeks * 7 - 6):  # periods are days, or the first days of weeks
         return []
     message = f"the test spans {days} days, planned were {plan.weeks} whole weeks"
     return [_departure("other_duration", message, "warning")]
