@@ -36,7 +36,7 @@ def summarize(draws: NDArray[np.float64], probability: float = PROBABILITY) -> d
     >>> float(summary["mean"][0]), float(summary["lower"][0]), float(summary["upper"][0])
     (50.0, 5.0, 95.0)
     """
-    tail = (1.0 - probability) / 2.0
+    tail = round((1.0 - probability) / 2.0, 12)
     lower, upper = np.quantile(draws, [tail, 1.0 - tail], axis=0)
     return {"mean": draws.mean(axis=0), "sd": draws.std(axis=0, ddof=1), "lower": lower, "upper": upper}
 
