@@ -15,6 +15,10 @@ from bayes_pricing.pricing.value_of_information import unit_normal_loss
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+FEWEST_PER_ARM = 100
+"""Units in the smaller arm from which an asymptotic sequence is trusted: with skewed revenue and unequal arms it
+crosses too often before."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequenceTuning:
@@ -57,7 +61,7 @@ def sequence_multiplier(units: ArrayLike, tuning: SequenceTuning) -> Floats:
 
     The asymptotic confidence sequence covers the truth at *all* sample sizes together with the stated confidence, so
     one may look after every unit and stop for any reason. It is asymptotic: it leans on a standard error that is
-    itself known by then, so start looking once each arm has some tens of units.
+    itself known by then, so start looking once the smaller arm has a hundred units (`FEWEST_PER_ARM`).
 
     Parameters
     ----------
@@ -159,7 +163,9 @@ def _running_mean(values: Floats, chosen: Bools) -> tuple[Floats, Floats]:
     return mean + origin, variance
 
 
-def first_crossing(outcome: ArrayLike, treated: ArrayLike, tuning: SequenceTuning, *, first_look: int = 20) -> Floats:
+def first_crossing(
+    outcome: ArrayLike, treated: ArrayLike, tuning: SequenceTuning, *, first_look: int = FEWEST_PER_ARM
+) -> Floats:
     """Units of a stream after which its confidence sequence first leaves zero out; infinity where it never does.
 
     Parameters
@@ -169,7 +175,7 @@ def first_crossing(outcome: ArrayLike, treated: ArrayLike, tuning: SequenceTunin
     treated : bool array (unit,) or (..., unit)
     tuning : SequenceTuning
     first_look : int
-        Looking starts after so many units.
+        Looking starts with so many units in the smaller arm.
 
     Returns
     -------
@@ -181,12 +187,14 @@ def first_crossing(outcome: ArrayLike, treated: ArrayLike, tuning: SequenceTunin
     >>> rng = np.random.default_rng(1)
     >>> treated = np.arange(400) % 2 == 1
     >>> stream = rng.normal(size=400) + 0.5 * treated
-    >>> float(first_crossing(stream, treated, SequenceTuning(planned_units=200)))
+    >>> float(first_crossing(stream, treated, SequenceTuning(planned_units=200), first_look=20))
     135.0
     """
     difference, error = running_difference(outcome, treated)
     units = np.arange(1, difference.shape[-1] + 1)
-    crossed = (np.abs(difference) > error * sequence_multiplier(units, tuning)) & (units >= first_look)
+    in_arm = np.cumsum(np.asarray(treated, dtype=np.bool_), axis=-1)
+    started = np.minimum(in_arm, units - in_arm) >= first_look
+    crossed = (np.abs(difference) > error * sequence_multiplier(units, tuning)) & started
     return np.where(crossed.any(axis=-1), crossed.argmax(axis=-1) + 1.0, np.inf)
 
 

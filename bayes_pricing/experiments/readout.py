@@ -260,7 +260,7 @@ def _decide(
         Evidence(effect=effect, p_value=p, allowed=effect.arm not in barred)
         for effect, p in zip(effects[: len(trial.arms) - 1], p_values[primary], strict=True)
     ]
-    verdict = judge(evidence, trial.arms[0], request.plan, sum(trial.assigned_counts()))
+    verdict = judge(evidence, trial.arms[0], request.plan, trial.assigned_counts())
     against = [f.code for f in findings if f.severity == "error" and f.code not in NOT_FORBIDDING]
     if against:
         rule = f"no decision: {', '.join(dict.fromkeys(against))}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from bayes_pricing.experiments.effects import Effect, holm
 from bayes_pricing.experiments.group_sequential import plan_looks
-from bayes_pricing.experiments.monitoring import SequenceTuning, sequence_multiplier
+from bayes_pricing.experiments.monitoring import FEWEST_PER_ARM, SequenceTuning, sequence_multiplier
 from bayes_pricing.experiments.plan_file import REACHED, Preregistration
 
 Action = Literal["change", "keep", "inconclusive"]
@@ -59,7 +59,7 @@ class Evidence:
     allowed: bool = True
 
 
-def judge(evidence: Sequence[Evidence], control: str, plan: Preregistration | None, units: int) -> Verdict:
+def judge(evidence: Sequence[Evidence], control: str, plan: Preregistration | None, counts: Sequence[int]) -> Verdict:
     """Decide by the planned rule; by a two-sided test at one minus the interval's probability where there is no plan.
 
     - one look: Holm's adjustment over the arms;
@@ -76,21 +76,22 @@ def judge(evidence: Sequence[Evidence], control: str, plan: Preregistration | No
         One per arm other than control, of the primary outcome.
     control : str
     plan : Preregistration, optional
-    units : int
-        Assigned so far, all arms together.
+    counts : sequence of int
+        What was assigned so far, by arm.
 
     Examples
     --------
     >>> from bayes_pricing.experiments.effects import Contrast, effect_of
     >>> contrast = Contrast(mean=2.0, standard_error=0.5)
-    >>> judge([Evidence(effect=effect_of(contrast, "profit", "B"), p_value=contrast.p_value)], "A", None, 500).action
+    >>> evidence = Evidence(effect=effect_of(contrast, "profit", "B"), p_value=contrast.p_value)
+    >>> judge([evidence], "A", None, [250, 250]).action
     'change'
     """
     outcome = evidence[0].effect.outcome
     if plan is not None and plan.loss_threshold is not None:
         return _by_loss(evidence, control, plan.loss_threshold)
     alpha = 1.0 - evidence[0].effect.probability
-    clear, rule = _clear(evidence, alpha, plan, units)
+    clear, rule = _clear(evidence, alpha, plan, counts)
     winners = [
         one.effect for one, sure in zip(evidence, clear, strict=True) if sure and one.effect.mean > 0 and one.allowed
     ]
@@ -104,10 +105,10 @@ def judge(evidence: Sequence[Evidence], control: str, plan: Preregistration | No
 
 
 def _clear(
-    evidence: Sequence[Evidence], alpha: float, plan: Preregistration | None, units: int
+    evidence: Sequence[Evidence], alpha: float, plan: Preregistration | None, counts: Sequence[int]
 ) -> tuple[list[bool], str]:
     """Which arms differ from control beyond doubt, and by which rule."""
-    each = alpha / len(evidence)
+    each, units = alpha / len(evidence), sum(counts)
     share = units / plan.planned_units if plan is not None else 1.0
     over = f" over {len(evidence)} arms" if len(evidence) > 1 else ""
     if plan is None or (plan.monitoring == "fixed" and share >= REACHED):
@@ -119,6 +120,8 @@ def _clear(
         if 1 <= look <= plan.looks and abs(share * plan.looks - look) <= 0.05 * plan.looks:
             bound = float(plan_looks(plan.looks, plan.monitoring, alpha=each).bounds[look - 1])
             return _over(evidence, bound), f"look {look} of {plan.looks}: {plan.monitoring} bound {bound:.2f}{over}"
+    if min(counts) < FEWEST_PER_ARM:
+        return [False] * len(evidence), f"a confidence sequence, which speaks from {FEWEST_PER_ARM} units an arm on"
     tuning = SequenceTuning(planned_units=plan.planned_units, confidence=1.0 - each)
     bound = float(sequence_multiplier(units, tuning))
     return _over(evidence, bound), f"a confidence sequence, {bound:.2f} standard errors wide to each side{over}"

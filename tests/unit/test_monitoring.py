@@ -38,7 +38,7 @@ def test_streams_side_by_side_are_streams_one_by_one() -> None:
 def test_a_sequence_never_crosses_before_it_can_know() -> None:
     tuning = SequenceTuning(planned_units=100)
     assert first_crossing(np.arange(10.0), np.arange(10) % 2 == 1, tuning) == np.inf  # under the first look
-    assert first_crossing(np.arange(40.0), np.arange(40) >= 20, tuning) == 22  # two treated units, far above
+    assert first_crossing(np.arange(40.0), np.arange(40) >= 20, tuning, first_look=2) == 22  # two treated, far above
     assert np.isinf(first_crossing(np.arange(60.0), np.zeros(60, dtype=bool), tuning))  # one arm only
 
 
