@@ -85,11 +85,11 @@ def make_market(
         shared_controls=rng.normal(scale=0.5, size=(n, shared)),
     )
     names = tuple(f"item{at:04d}" for at in range(items))
-    groups, units = [], items
+    groups: list[NDArray[np.int64]] = []
+    units = items
     for at in range(depth):
-        below, units = units, max(2, units // 3)
-        groups.append(np.arange(items) % units if at == 0 else groups[-1] % units)
-        del below
+        units = max(2, units // 3)
+        groups.append((np.arange(items) if at == 0 else groups[-1]) % units)
     spec = DemandSpec(
         levels=LEVELS[:depth],
         controls=tuple(f"control{c}" for c in range(controls)),

@@ -117,7 +117,7 @@ def _trajectory(rng, tree, scales, work, state, steps):  # type: ignore[no-untyp
         state.stats[0] = after - value
     else:
         state.stats[0] = before - start
-        fill_scales(state.theta, tree.k, work)
+        fill_scales(state.theta, tree.k, scales, work)
         marginal(tree, scales, work)
     state.stats[1], state.stats[2], state.stats[3] = accept, taken - 1.0, 1.0 if diverged else 0.0
     return accept

@@ -95,10 +95,10 @@ def draw_uppers(
 ) -> None:
     """Joint draws of all nodes above the items for every hyper-draw, and the log marginal likelihoods.
 
-    `log_noise` is (draws, items) for noise by item and empty otherwise.
+    `thetas` is as :func:`log_posterior` reads it; `log_noise` is (draws, items) for noise by item and empty otherwise.
     """
     for d in range(thetas.shape[0]):
-        at = fill_scales(thetas[d], tree.k, work)
+        at = fill_scales(thetas[d], tree.k, scales, work)
         for i in range(tree.xty.shape[0]):
             if log_noise.shape[0] > 0:
                 work.log_noise[i] = log_noise[d, i]

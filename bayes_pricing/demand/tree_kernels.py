@@ -1,9 +1,9 @@
 r"""Compiled arithmetic of the Gaussian tree: exact log marginal density and its gradient, nothing allocated per item.
 
 Every node below the root is ``b = b_parent + L z`` with ``z ~ N(0, I)`` and ``L = diag(sd) R`` (`R` the Cholesky factor
-of the level's correlation matrix), so standard deviations of zero, items without rows and singular ``X'X`` are all
-ordinary cases. A node holds the Gram matrix ``G`` and information ``h`` of the rows below it, on ``p = k + m`` columns
-(its own coefficients, then the shared ones). Integrating `z` out sends its parent
+of the level's correlation matrix; `sd` may carry a sign), so standard deviations of zero, items without rows and
+singular ``X'X`` are all ordinary cases. A node holds the Gram matrix ``G`` and information ``h`` of the rows below it,
+on ``p = k + m`` columns (its own coefficients, then the shared ones). Integrating `z` out sends its parent
 
 .. math::
    M = I + L'G_{b\cdot}L, \quad C C' = M, \quad W = C^{-1}, \quad T = W L' G_{b\cdot}, \quad t = W L' h_b, \\
@@ -27,6 +27,7 @@ from bayes_pricing.data.gram import Floats
 
 Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 LOG_2PI = math.log(2.0 * math.pi)
+SMALLEST = 1e-10
 
 
 class Tree(NamedTuple):
@@ -369,13 +370,13 @@ def _parent_scores(tree, work, noise_gradient, p):  # type: ignore[no-untyped-de
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def fill_scales(theta: Floats, k: int, work: Work) -> int:
-    """Standard deviations and Cholesky factors of every level from `theta`; return how much of it was read."""
+def fill_scales(theta: Floats, k: int, scales: Scales, work: Work) -> int:
+    """Signed standard deviations and Cholesky factors of every level from `theta`; return how much of it was read."""
     levels = work.sd.shape[0]
     at = 0
     for level in range(levels):
         for a in range(k):
-            work.sd[level, a] = math.exp(theta[at + a])
+            work.sd[level, a] = scales.sd[level, a] * theta[at + a]
         at += k
         for a in range(k):
             rest = 1.0
@@ -393,19 +394,20 @@ def fill_scales(theta: Floats, k: int, work: Work) -> int:
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def scales_prior(theta: Floats, tree: Tree, scales: Scales, work: Work, gradient: Floats) -> float:
-    """Log prior of sds (half-normal) and partial correlations (LKJ) with Jacobians; write the whole gradient."""
+    """Log prior of signed sds (normal) and partial correlations (LKJ with Jacobian); write the whole gradient."""
     k = tree.k
     total = 0.0
     at = 0
     for level in range(work.sd.shape[0]):
         H = _correlation_score(work.corr[level], work.moment[level], k, work)
         for a in range(k):
-            ratio = work.sd[level, a] / scales.sd[level, a]
-            total += theta[at + a] - 0.5 * ratio * ratio
-            s = 1.0 - ratio * ratio
+            x = theta[at + a]
+            total -= 0.5 * x * x
+            s = 0.0
             for b in range(a + 1):
                 s += H[a, b] * work.corr[level, a, b]
-            gradient[at + a] = s
+            # at zero the slope is a ratio of two vanishing numbers; that far in, rounding is all there is of it
+            gradient[at + a] = s / x - x if abs(x) > SMALLEST else -x
         at += k
         for a in range(k):
             total += _partials_row(theta, gradient, at, a, k, H, scales.concentration, work)
@@ -450,10 +452,12 @@ def _partials_row(theta, gradient, at, a, k, H, concentration, work):  # type: i
 def log_posterior(theta: Floats, tree: Tree, scales: Scales, work: Work, gradient: Floats) -> float:
     """Log density (up to a constant) of the unconstrained hyper-parameters and its gradient, written into `gradient`.
 
-    `theta` holds, level by level from the items up, k log sds and k(k-1)/2 partial correlations (atanh), then one log
-    noise sd per noise group; without the latter `work.log_noise` is taken as given (noise by item).
+    `theta` holds, level by level from the items up, k signed sds in units of their prior scale and k(k-1)/2 partial
+    correlations (atanh), then one log noise sd per noise group; without the latter `work.log_noise` is taken as given
+    (noise by item). A half-normal sd is a normal number whose sign is dropped: flipping the signs of an sd and of its
+    correlations changes nothing, and in these coordinates there is neither a funnel near zero nor a wall far out.
     """
-    at = fill_scales(theta, tree.k, work)
+    at = fill_scales(theta, tree.k, scales, work)
     groups = theta.shape[0] - at
     if groups > 0:
         for node in range(tree.xty.shape[0]):

@@ -131,6 +131,32 @@ def pair_names(coefficients: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{name}:{other}" for at, name in enumerate(coefficients) for other in coefficients[:at])
 
 
+def unsigned(theta: Floats, between_sd: Floats) -> Floats:
+    """From the sampler's signed sds to log sds: signs move into the partial correlations; the rest is left as it is.
+
+    Examples
+    --------
+    >>> unsigned(np.array([-0.5, 1.0, 0.3]), np.array([[2.0, 1.0]])).tolist()
+    [0.0, 0.0, -0.3]
+    """
+    levels, k = between_sd.shape
+    found = theta.copy()
+    sds, partials = split_theta(theta, levels, k)
+    log_sds, flipped = split_theta(found, levels, k)  # views
+    log_sds[...] = np.log(np.abs(sds) * between_sd)
+    for at, (row, column) in enumerate(zip(*np.tril_indices(k, -1), strict=True)):
+        flipped[..., at] = partials[..., at] * np.sign(sds[..., row]) * np.sign(sds[..., column])
+    return found
+
+
+def signed(theta: Floats, between_sd: Floats) -> Floats:
+    """From log sds back to (positive) sds in units of their prior scale: the inverse of :func:`unsigned`."""
+    found = theta.copy()
+    log_sds, _ = split_theta(found, *between_sd.shape)  # a view
+    log_sds[...] = np.exp(log_sds) / between_sd
+    return found
+
+
 def split_theta(theta: Floats, levels: int, k: int) -> tuple[Floats, Floats]:
     """Log sds (..., levels, k) and partial correlations on the atanh scale (..., levels, k(k-1)/2)."""
     by_level = theta[..., : theta_size(levels, k, 0)].reshape(*theta.shape[:-1], levels, -1)

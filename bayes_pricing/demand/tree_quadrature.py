@@ -129,7 +129,7 @@ def integrate_noise(
     chol: Floats,
     typical: Floats,
     spread: Floats,
-    start: np.ndarray,
+    start: Floats32,
     states: Floats,
     tree: Tree,
     logs: Floats,

@@ -10,7 +10,15 @@ from bayes_pricing.demand.gaussian_tree import build_tree_data, kernel_tree
 from bayes_pricing.demand.spec import DemandSpec, NoiseBy
 from bayes_pricing.demand.tree_draws import draw_items, draw_uppers, fill_normals
 from bayes_pricing.demand.tree_kernels import log_posterior, new_scratch, new_work
-from bayes_pricing.demand.tree_prior import build_tree_prior, correlation_factor, pair_names, split_theta, theta_size
+from bayes_pricing.demand.tree_prior import (
+    build_tree_prior,
+    correlation_factor,
+    pair_names,
+    signed,
+    split_theta,
+    theta_size,
+    unsigned,
+)
 from bayes_pricing.errors import SpecError
 from tests.trees import Market, make_market
 
@@ -46,7 +54,7 @@ def dense_prior(market: Market, theta: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """Joint prior covariance and mean of (item coefficients, shared coefficients) given hyper-parameters."""
     data, prior, k = market.data, market.prior, len(market.data.coefficients)
     items, m = len(data.gram.items), len(prior.root_mean) - k
-    log_sd, partials = split_theta(theta, len(data.level_names), k)
+    log_sd, partials = split_theta(unsigned(theta, prior.between_sd), len(data.level_names), k)
     covariance = np.zeros((items * k + m, items * k + m))
     own = covariance[: items * k, : items * k].reshape(items, k, items, k)
     unit = np.arange(items)
@@ -80,9 +88,9 @@ def test_marginal_density_and_gradient(depth: int, controls: int, shared: int, n
 
 def log_prior(market: Market, theta: np.ndarray) -> float:
     data, prior, k = market.data, market.prior, len(market.data.coefficients)
-    log_sd, partials = split_theta(theta, len(data.level_names), k)
+    x, partials = split_theta(theta, len(data.level_names), k)
     power = np.array([prior.concentration + 0.5 * (k - 2 - column) for row in range(k) for column in range(row)])
-    total = (log_sd - 0.5 * np.exp(2 * log_sd) / prior.between_sd**2).sum()
+    total = (-0.5 * x**2).sum()
     total += (power * np.log(1 - np.tanh(partials) ** 2)).sum()
     if data.spec.noise_by != "item":
         log_noise = theta[-len(data.noise_groups) :]
@@ -115,13 +123,28 @@ def test_many_coefficients_have_a_gradient() -> None:
 
 
 def test_standard_deviations_near_zero_are_ordinary() -> None:
+    """The density is smooth through zero and the same on both sides of it, correlations flipped."""
     market = make_market(1, 0, 0, "common", seed=3)
     tree, scales = kernel_tree(market.data, market.data.gram, market.prior.root_mean), market.prior.scales
     work, theta = new_work(tree), theta_of(market, 1)
-    theta[:2] = -200.0
-    gradient = np.zeros_like(theta)
-    assert np.isfinite(log_posterior(theta, tree, scales, work, gradient))
-    assert_allclose(gradient[:2], 1.0, atol=1e-9)  # only the Jacobian of the log is left
+    gradient, mirrored = np.zeros_like(theta), np.zeros_like(theta)
+    mirror = theta * np.array([-1, 1, -1, 1, 1, 1, 1])
+    value = log_posterior(theta, tree, scales, work, gradient)
+    assert_allclose(log_posterior(mirror, tree, scales, work, mirrored), value, rtol=1e-14)
+    assert_allclose(mirrored, gradient * np.array([-1, 1, -1, 1, 1, 1, 1]), rtol=1e-9)
+    for x in (1e-3, 0.0):
+        theta[:2] = x
+        log_posterior(theta, tree, scales, work, gradient)
+        numerical = numerical_gradient(theta, tree, scales, work)
+        assert np.isfinite(gradient).all()
+        assert_allclose(gradient[2:], numerical[2:], rtol=1e-6, atol=1e-6)
+
+
+def test_signed_and_unsigned_are_inverse() -> None:
+    market = make_market(2, 1, 0, "common", seed=3)
+    theta = theta_of(market, 1)
+    scale = market.prior.between_sd
+    assert_allclose(unsigned(signed(unsigned(theta, scale), scale), scale), unsigned(theta, scale), rtol=1e-12)
 
 
 def test_joint_draws_have_the_conditional_moments() -> None:
@@ -135,7 +158,7 @@ def test_joint_draws_have_the_conditional_moments() -> None:
     states, logs = np.zeros((draws, len(tree.parent) + 1 - 4, p)), np.zeros(draws)
     empty = np.zeros((0, 0), dtype=np.float32)
     draw_uppers(11, thetas, empty, tree, prior.scales, new_work(tree), states, logs)
-    log_sd, partials = split_theta(theta, 2, k)
+    log_sd, partials = split_theta(unsigned(theta, prior.between_sd), 2, k)
     chol = np.tile(np.exp(log_sd[0])[:, None] * correlation_factor(partials[0], k), (draws, 1, 1))
     out, log_noise = np.zeros((draws, 4, k)), np.full((draws, 4), theta[-1])
     draw_items(11, 0, np.arange(4), chol, log_noise, tree, states, new_scratch(k, p), out)
@@ -147,7 +170,7 @@ def test_joint_draws_have_the_conditional_moments() -> None:
     sd = np.sqrt(np.diag(exact))
     # nine means and 45 covariances: five Monte-Carlo standard errors leave one false alarm in ten thousand runs
     assert_allclose((sample.mean(0) - centre) / sd, 0, atol=5 / np.sqrt(draws))
-    assert_allclose((np.cov(sample.T) - exact) / np.outer(sd, sd), 0, atol=5 * np.sqrt(2 / draws))
+    assert_allclose((np.asarray(np.cov(sample.T)) - exact) / np.outer(sd, sd), 0, atol=5 * np.sqrt(2 / draws))
 
 
 def test_normals_depend_only_on_their_counters() -> None:
@@ -168,7 +191,7 @@ def test_normals_are_normal() -> None:
     assert_allclose(draws.mean(0), 0, atol=bound)
     assert_allclose(draws.std(0), 1, atol=bound)
     assert_allclose((draws**4).mean(0), 3, atol=bound * np.sqrt(96))
-    assert_allclose(np.corrcoef(draws.T)[0, 1], 0, atol=bound)
+    assert_allclose(np.asarray(np.corrcoef(draws.T))[0, 1], 0, atol=bound)
     assert_allclose((draws[1:] * draws[:-1]).mean(0), 0, atol=bound)
 
 
