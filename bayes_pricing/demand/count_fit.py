@@ -27,8 +27,11 @@ from bayes_pricing.errors import SpecError
 
 Progress = Callable[[float, str], None]
 DEFAULT_TUNE = 300
-TARGET_ACCEPTANCE = 0.7
-"""Coordinates are near-normal and of one scale, so longer steps than the usual 0.8 cost no divergences."""
+TARGET_ACCEPTANCE = (0.7, 0.95, 0.99)
+"""Coordinates are near-normal and of one scale, so steps longer than the usual 0.8 are fine where a level has units
+enough to know their sd. Where it has few, the posterior of that sd reaches to zero, which takes shorter steps; a run
+with divergences is thrown away and made again with shorter ones."""
+FEW_UNITS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -160,18 +163,22 @@ def _sample(
     model = from_pyfunc(
         size, make_log_density, make_expand, [np.dtype(np.float64)], [(size,)], ["x"], make_initial_point_fn=start
     )
-    trace = nutpie.sample(
-        model,
-        draws=plan.draws,
-        tune=plan.tune,
-        chains=plan.chains,
-        cores=min(plan.chains, _cores()),
-        seed=plan.seed,
-        target_accept=TARGET_ACCEPTANCE,
-        progress_bar=False,
-        progress_callback=report if progress is not None else None,
-        save_warmup=False,
-    )
+    smallest = int(np.diff(counts.level_start)[:-1].min())
+    for target in TARGET_ACCEPTANCE[1 if smallest < FEW_UNITS else 0 :]:
+        trace = nutpie.sample(
+            model,
+            draws=plan.draws,
+            tune=plan.tune,
+            chains=plan.chains,
+            cores=min(plan.chains, _cores()),
+            seed=plan.seed,
+            target_accept=target,
+            progress_bar=False,
+            progress_callback=report if progress is not None else None,
+            save_warmup=False,
+        )
+        if not trace["sample_stats"]["diverging"].to_numpy().any():
+            break
     stats = trace["sample_stats"]
     statistics = SamplerStatistics(
         divergences=int(stats["diverging"].to_numpy().sum()), energy=stats["energy"].to_numpy().astype(np.float64)
