@@ -15,7 +15,7 @@ from bayes_pricing.pricing.value_of_information import unit_normal_loss
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-FEWEST_PER_ARM = 100
+FEWEST_PER_ARM = 200
 """Units in the smaller arm from which an asymptotic sequence is trusted: with skewed revenue and unequal arms it
 crosses too often before."""
 
@@ -61,7 +61,7 @@ def sequence_multiplier(units: ArrayLike, tuning: SequenceTuning) -> Floats:
 
     The asymptotic confidence sequence covers the truth at *all* sample sizes together with the stated confidence, so
     one may look after every unit and stop for any reason. It is asymptotic: it leans on a standard error that is
-    itself known by then, so start looking once the smaller arm has a hundred units (`FEWEST_PER_ARM`).
+    itself known by then, so start looking once the smaller arm has two hundred units (`FEWEST_PER_ARM`).
 
     Parameters
     ----------

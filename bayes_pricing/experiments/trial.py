@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bayes_pricing.data.sources import frame_from_any
-from bayes_pricing.errors import PanelError, Problem
+from bayes_pricing.errors import PanelError, Problem, SpecError
 from bayes_pricing.experiments.trial_columns import (
     ARM,
     CLUSTER,
@@ -22,6 +22,7 @@ from bayes_pricing.experiments.trial_columns import (
     PRICE,
     UNIT,
     TrialColumns,
+    check_arms,
     read_rows,
     trial_problem,
 )
@@ -128,6 +129,7 @@ def read_trial(frame: object, columns: TrialColumns) -> Trial:
     """
     rows = read_rows(frame_from_any(frame), columns)
     if columns.event is not None:
+        check_arms(rows, columns)
         return _before_after(rows, columns)
     test = rows
     if columns.start is not None:
@@ -136,6 +138,7 @@ def read_trial(frame: object, columns: TrialColumns) -> Trial:
             raise trial_problem(
                 "no_rows_in_test", f"no row lies on or after the start {columns.start}", "check --start"
             )
+    check_arms(test, columns)
     if _alternates(test, columns):
         return _rows_over_periods(test, columns, "switchback", test[ARM])
     return _units(rows, test, columns)
@@ -169,7 +172,7 @@ def _units(rows: pl.DataFrame, test: pl.DataFrame, columns: TrialColumns) -> Tri
         before = earlier.group_by(UNIT).agg(pl.col(name).sum().alias(f"__before_{name}") for name in columns.outcomes)
         only_before = before.join(units, on=UNIT, how="anti").height
         units = units.join(before, on=UNIT, how="left", maintain_order="left")
-    arms = _arm_names(rows, columns)
+    arms = _arm_names(test, columns)
     arm = _codes_of(units[ARM], arms)
     return Trial(
         layout="units",
@@ -219,12 +222,11 @@ def _covariates(units: pl.DataFrame, columns: TrialColumns, has_before: bool) ->
 
 def _before_after(rows: pl.DataFrame, columns: TrialColumns) -> Trial:
     """Rows over periods, the arm at work only after the event."""
-    event = rows[EVENT]
-    flags = event.dtype.is_integer() and event.drop_nulls().is_in([0, 1]).all()
-    if flags:
-        after = (event == 1).fill_null(value=False)
-    elif event.dtype == rows[PERIOD].dtype:
-        after = (rows[PERIOD] >= event).fill_null(value=False)
+    event, period = rows[EVENT], rows[PERIOD]
+    if event.dtype == pl.Boolean:
+        after = event.fill_null(value=False)
+    elif event.dtype == period.dtype:
+        after = (period >= event).fill_null(value=False)
     else:
         remedy = "write 0 and 1, or the period from which on the change holds, in the form of the period column"
         raise trial_problem("bad_event", f"{columns.event!r} is neither 0 and 1 nor a period", remedy)
@@ -238,6 +240,8 @@ def _before_after(rows: pl.DataFrame, columns: TrialColumns) -> Trial:
 
 def _rows_over_periods(rows: pl.DataFrame, columns: TrialColumns, layout: Layout, at_work: pl.Series) -> Trial:
     """One row per unit, period and arm."""
+    if columns.pre:
+        raise SpecError("Where arms alternate each unit is compared with itself; leave the covariates (--pre) out.")
     labels = [pl.col(key) for key, name in ((UNIT, columns.unit), (CLUSTER, columns.cluster)) if name is not None]
     joined = rows.with_columns(at_work.alias("__at_work"), pl.concat_str(labels, separator="\x1f").alias("__row_unit"))
     extra = [pl.col(CLUSTER).first()] if columns.cluster is not None else []

@@ -7,7 +7,7 @@ from datetime import date
 
 import polars as pl
 
-from bayes_pricing.data.columns import Reading, period_kind, read_name, read_number, read_period
+from bayes_pricing.data.columns import Reading, period_kind, read_flag, read_name, read_number, read_period
 from bayes_pricing.errors import PanelError, Problem, SpecError
 
 ARM, UNIT, CLUSTER, PERIOD, EVENT, PRICE, COST = (
@@ -67,6 +67,8 @@ class TrialColumns:
             raise SpecError("A pre-period needs to know whose it is; name the unit with --unit.")
         if self.event is not None and (self.period is None or (self.unit or self.cluster) is None):
             raise SpecError("A before-and-after reading needs the period and the unit; name --period and --cluster.")
+        if self.event is not None and (self.start is not None or self.pre):
+            raise SpecError("A before-and-after reading takes all rows and no covariates; leave --start and --pre out.")
 
     def named(self) -> tuple[str, ...]:
         """Every column, without repeats."""
@@ -80,7 +82,7 @@ def read_rows(frame: pl.LazyFrame, columns: TrialColumns) -> pl.DataFrame:
     Raises
     ------
     PanelError
-        With every problem: unknown columns, text among numbers, missing or infinite values, no control arm.
+        With every problem: unknown columns, text among numbers, missing or infinite values.
 
     Examples
     --------
@@ -106,12 +108,12 @@ def read_rows(frame: pl.LazyFrame, columns: TrialColumns) -> pl.DataFrame:
         if maybe is not None:
             readings[key] = maybe, read_number(maybe, schema[maybe])
     if columns.period is not None:
-        readings[PERIOD] = columns.period, _period(frame, columns.period)
+        readings[PERIOD] = columns.period, _period(frame, columns)
     if columns.event is not None:
         readings[EVENT] = columns.event, _event(frame, columns.event)
     source = frame.select(columns.named()).collect()
     parsed = source.select(reading.value.alias(key) for key, (_, reading) in readings.items())
-    optional = (*columns.pre, EVENT, PRICE, COST)
+    optional = {*columns.pre, EVENT, PRICE, COST} | ({ARM} if columns.start is not None else set())
     problems = [
         problem
         for key, (name, reading) in readings.items()
@@ -121,7 +123,6 @@ def read_rows(frame: pl.LazyFrame, columns: TrialColumns) -> pl.DataFrame:
         problems.append(Problem(code="no_rows", count=0, message="the file has no rows", remedy="check the file"))
     if problems:
         raise PanelError(problems)
-    _check_arms(parsed, columns)
     if columns.unit is not None:
         return parsed
     if columns.cluster is not None and (columns.start is not None or columns.event is not None):
@@ -129,14 +130,25 @@ def read_rows(frame: pl.LazyFrame, columns: TrialColumns) -> pl.DataFrame:
     return parsed.with_row_index(UNIT)
 
 
-def _period(frame: pl.LazyFrame, name: str) -> Reading:
-    return read_period(name, frame.collect_schema()[name], period_kind(frame, name))
+def _period(frame: pl.LazyFrame, columns: TrialColumns) -> Reading:
+    """The period in time; under an event any label of it serves, for nothing rests on its order."""
+    name = str(columns.period)
+    dtype = frame.collect_schema()[name]
+    reading = read_period(name, dtype, period_kind(frame, name))
+    if columns.event is not None and _fails(frame, reading):
+        return read_name(name, dtype)
+    return reading
 
 
 def _event(frame: pl.LazyFrame, name: str) -> Reading:
-    """The event as 0 and 1, or as a period; text of 0 and 1 is read as numbers by the period's own reading."""
+    """The event as yes or no, or else as a period."""
     dtype = frame.collect_schema()[name]
-    return Reading(pl.col(name).cast(pl.Int64), pl.lit(value=False)) if dtype == pl.Boolean else _period(frame, name)
+    flag = read_flag(name, dtype)
+    return read_period(name, dtype, period_kind(frame, name)) if _fails(frame, flag) else flag
+
+
+def _fails(frame: pl.LazyFrame, reading: Reading) -> bool:
+    return bool(frame.select(reading.unreadable.fill_null(value=False).any()).collect().item())
 
 
 def _column_problems(
@@ -163,7 +175,11 @@ def _column_problems(
     ]
 
 
-def _check_arms(rows: pl.DataFrame, columns: TrialColumns) -> None:
+def check_arms(rows: pl.DataFrame, columns: TrialColumns) -> None:
+    """Refuse a test without its control, with one arm, or with rows of no arm."""
+    nowhere = rows[ARM].null_count()
+    if nowhere:
+        raise trial_problem("missing_value", f"{nowhere} rows of the test have no arm", "say which arm they were in")
     arms = sorted(rows[ARM].unique())
     if columns.control_arm not in arms:
         shown = ", ".join(repr(arm) for arm in arms[:10])

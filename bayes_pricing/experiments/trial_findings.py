@@ -56,7 +56,20 @@ def tail_findings(trial: Trial) -> list[Finding]:
 
 def data_findings(trial: Trial, unit_cost: float | None) -> list[Finding]:
     """Clusters, covariates, left-out rows and prices."""
-    return [*_cluster_findings(trial), *_covariate_findings(trial), *_price_findings(trial, unit_cost)]
+    return [
+        *_cluster_findings(trial),
+        *_cell_findings(trial),
+        *_covariate_findings(trial),
+        *_price_findings(trial, unit_cost),
+    ]
+
+
+def _cell_findings(trial: Trial) -> list[Finding]:
+    """Rows that share a unit and a period."""
+    if trial.layout == "units" or trial.rows == trial.arm.size:
+        return []
+    message = f"{trial.rows:,} rows were added up to {trial.arm.size:,} cells of one unit and period"
+    return [_finding("rows_added_up", "info", message, "name the unit of a row where rows are units of their own")]
 
 
 def _cluster_findings(trial: Trial) -> list[Finding]:

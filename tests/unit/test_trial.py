@@ -53,7 +53,7 @@ def test_a_contaminated_user_is_no_switchback() -> None:
 
 
 def test_users_seen_only_before_the_start_are_counted() -> None:
-    early = pl.DataFrame({"user": [9, 1], "arm": ["A", "A"], "spent": [5.0, 7.0], "week": [1, 1]})
+    early = pl.DataFrame({"user": [9, 1], "arm": ["A", None], "spent": [5.0, 7.0], "week": [1, 1]})
     trial = trial_of(
         pl.concat([early, SIMPLE.with_columns(week=pl.Series([2] * 4))]), unit="user", period="week", start=2
     )
@@ -68,12 +68,29 @@ def test_an_event_needs_rows_on_both_sides_and_a_form() -> None:
     frame = event_rows(4, 4, 0.0, seed=1)
     common = {"arm": "group", "control_arm": "old", "outcomes": ("sales",), "cluster": "store", "period": "week"}
     assert problem_codes(frame.filter(pl.col("after") == 1), **common, event="after") == ["no_event"]
+    labelled = frame.with_columns(pl.format("Q{}-10", pl.col("week")).alias("week"))
+    assert (
+        trial_of(labelled, **common, event="after").arm.tolist()
+        == trial_of(frame, **common, event="after").arm.tolist()
+    )
+    words = frame.with_columns(pl.when(pl.col("after") == 1).then(pl.lit("yes")).otherwise(pl.lit("no")).alias("after"))
+    assert (
+        trial_of(words, **common, event="after").arm.tolist() == trial_of(frame, **common, event="after").arm.tolist()
+    )
     dated = frame.with_columns(pl.lit("2026-01-05").alias("begins"))
     assert problem_codes(dated, **common, event="begins") == ["bad_event"]
 
 
+def test_rows_of_the_test_need_their_arm() -> None:
+    frame = SIMPLE.with_columns(arm=pl.Series(["A", "B", "A", None]), week=pl.Series([2] * 4))
+    assert problem_codes(frame, unit="user", period="week", start=2) == ["missing_value"]
+
+
+EVENT_AND_START = {"event": "after", "period": "week", "unit": "user", "start": 2}
+
+
 def test_flags_that_need_each_other() -> None:
     base = {"arm": "arm", "control_arm": "A", "outcomes": ("spent",)}
-    for extra in ({"start": 2}, {"start": 2, "period": "week"}, {"event": "after"}, {"outcomes": ()}):
+    for extra in ({"start": 2}, {"start": 2, "period": "week"}, {"event": "after"}, {"outcomes": ()}, EVENT_AND_START):
         with pytest.raises(SpecError):
             TrialColumns(**{**base, **extra})  # type: ignore[arg-type]
