@@ -279,12 +279,13 @@ def plan_price_test(
     value = block.facts.value
     if np.isnan(value.charge).any():
         raise Refusal([_nothing_to_test(item)])
-    draws = np.stack([value.at(price)[0] * block.draws.units(price)[0] for price in (current, tested)])
+    units = [block.draws.units(price) for price in (current, tested)]
+    draws = np.stack([value.at(price)[0] * sold[0] for price, sold in zip((current, tested), units, strict=True)])
     covariance = np.cov(draws)
     sds = np.sqrt(np.diag(covariance))
     noise = [
-        max(float(np.sqrt(period_noise(problem, block, price)[0])), 1e-9 * sd)
-        for price, sd in zip((current, tested), sds, strict=True)
+        max(float(np.sqrt(period_noise(problem, block, price, sold.mean(axis=1))[0])), 1e-9 * sd)
+        for price, sold, sd in zip((current, tested), units, sds, strict=True)
     ]
     arms = TwoArms(
         means=(float(draws[0].mean()), float(draws[1].mean())),

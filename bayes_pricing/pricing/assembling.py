@@ -11,7 +11,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_pricing.errors import Finding
-from bayes_pricing.pricing.constraints import Limits
 from bayes_pricing.pricing.decision import (
     NO_CHANGE,
     Action,
@@ -24,7 +23,7 @@ from bayes_pricing.pricing.decision import (
 )
 from bayes_pricing.pricing.judging import SMALLEST_MOVE, Judged
 from bayes_pricing.pricing.ladder import binding_limits
-from bayes_pricing.pricing.outlook import Block, Outlook
+from bayes_pricing.pricing.outlook import Block
 from bayes_pricing.pricing.problem import Problem
 from bayes_pricing.pricing.profit import OBJECTIVES, Objective, UnitValue
 from bayes_pricing.pricing.risk import FEWEST_TAIL_DRAWS, tail_mean, tail_weights
@@ -63,9 +62,7 @@ def assemble(
     PriceDecision
     """
     values = {metric: problem.economics.unit_value(metric, problem.table) for metric in OBJECTIVES}
-    parts = problem.over_blocks(
-        lambda where, block: _decide_block(problem, judged, solution.prices, where, block, values)
-    )
+    parts = problem.over_blocks(lambda where, block: _decide_block(problem, judged, solution, where, block, values))
     items = [item for decided, _ in parts for item in decided]
     totals = _added([part for _, part in parts])
     portfolio = _portfolio(problem, solution, totals)
@@ -83,7 +80,7 @@ def assemble(
         stale_on=_stale_on(problem.table, problem.horizon_periods),
         model=problem.posterior.id,
         seed=seed,
-        findings=(*findings, *_general_findings(problem)),
+        findings=(*findings, *_general_findings(problem), *_held_out_findings(problem, portfolio)),
     )  # fmt: skip
 
 
@@ -102,17 +99,18 @@ def _added(parts: list[_Totals]) -> _Totals:
 def _decide_block(
     problem: Problem,
     judged: Judged,
-    prices: Floats,
+    solution: Solution,
     where: slice,
     block: Block,
     values: dict[Objective, UnitValue],
 ) -> tuple[list[ItemDecision], _Totals]:
-    facts, chosen = block.facts, prices[where]
+    facts, chosen = block.facts, solution.prices[where]
     moved = np.flatnonzero(np.abs(np.log(chosen / facts.current_price)) > SMALLEST_MOVE)
     summaries: dict[str, list[Estimate | None]] = {}
     better = np.zeros(len(chosen))
     mean_change = np.zeros(len(chosen))
     part = block.part(moved)
+    growth = part.growth(chosen[moved])
     shape = (len(OBJECTIVES), problem.total_draws)
     totals = _Totals(change=np.zeros(shape), current=np.zeros(shape), broken={})
     for index, metric in enumerate(OBJECTIVES):
@@ -122,7 +120,7 @@ def _decide_block(
         summaries[metric] = [NO_CHANGE if known[row] else None for row in range(len(chosen))]
         if not len(moved):
             continue
-        change = part.change(chosen[moved], value.part(moved))
+        change = part.change(chosen[moved], value.part(moved), growth)
         totals.change[index] += change[known[moved]].sum(axis=0)
         for row, summary in zip(moved.tolist(), estimates(change), strict=True):
             summaries[metric][row] = summary if known[row] else None
@@ -130,7 +128,10 @@ def _decide_block(
             better[moved], mean_change[moved] = (change > 0).mean(axis=1), change.mean(axis=1)
     actions = _actions(judged, where, moved)
     binding = binding_limits(block, problem.limits, chosen)
-    totals.broken.update(_count_broken(problem.limits, block, chosen, actions))
+    judged_here = np.array([action != "refused" for action in actions], dtype=np.bool_)
+    totals.broken.update({name: int((broken & judged_here).sum()) for name, broken in binding.broken.items()})
+    held_back = np.abs(np.log(chosen / judged.kept_prices[where])) > SMALLEST_MOVE
+    coupling = tuple(shadow.limit for shadow in solution.shadow_prices)
     support = support_levels(facts, chosen)
     decided: list[ItemDecision] = []
     for row, action in enumerate(actions):
@@ -150,7 +151,7 @@ def _decide_block(
                 probability_better=float(better[row]) if spoken else None,
                 expected_regret=float(max(judged.best_mean[place] - mean_change[row], 0.0)) if spoken else None,
                 regret_of_staying=float(max(judged.best_mean[place], 0.0)) if spoken else None,
-                binding=binding.names[row] if acts else (),
+                binding=(*binding.names[row], *(coupling if held_back[row] else ())) if acts else (),
                 shadow_price=float(binding.gain_per_percent[row]) if acts else 0.0,
                 shortfall_contribution=None,
                 support=support[row],
@@ -173,12 +174,6 @@ def _actions(judged: Judged, where: slice, moved: NDArray[np.intp]) -> list[Acti
         elif judged.test_first[where.start + row]:
             actions[row] = "test_first"
     return actions
-
-
-def _count_broken(limits: Limits, block: Block, prices: Floats, actions: list[Action]) -> dict[str, int]:
-    outlook = Outlook(block=block, prices=prices[:, None])
-    judged = np.array([action != "refused" for action in actions], dtype=np.bool_)
-    return {limit.name: int((~limit.allows(outlook)[:, 0] & judged).sum()) for limit in limits.item}
 
 
 def _portfolio(problem: Problem, solution: Solution, totals: _Totals) -> PortfolioDecision:
@@ -295,3 +290,15 @@ def _general_findings(problem: Problem) -> list[Finding]:
                     remedy="give their cost")
         )  # fmt: skip
     return found
+
+
+def _held_out_findings(problem: Problem, portfolio: PortfolioDecision) -> list[Finding]:
+    shortfall, held_out = problem.limits.shortfall, portfolio.expected_shortfall_held_out
+    if shortfall is None or held_out is None or held_out <= shortfall.amount:
+        return []
+    return [
+        Finding(code="shortfall_held_out", severity="info",
+                message=f"on draws that took no part in choosing prices the expected shortfall is {held_out:.6g}, over "
+                f"the limit of {shortfall.amount:.6g}",
+                remedy="leave some room in max_shortfall, or fit with more draws")
+    ]  # fmt: skip

@@ -79,7 +79,8 @@ class ItemDecision:
     regret_of_staying : float
         The same of keeping today's price.
     binding : tuple of str
-        Limits with no slack left: without them a price next to this one would earn more.
+        Limits with no slack left: without them a price next to this one would earn more; a portfolio's limit where it
+        keeps the item from its own best price.
     shadow_price : float
         Expected gain per period if the price could move one per cent further against the binding limits.
     shortfall_contribution : float or None

@@ -12,7 +12,7 @@ from bayes_pricing.pricing.constraints import Support
 from bayes_pricing.pricing.ladder import GRID_POINTS, Choice, best_on_each_draw, choose_prices, conflicting_limits
 from bayes_pricing.pricing.outlook import Block, Bools, Outlook
 from bayes_pricing.pricing.problem import Problem
-from bayes_pricing.pricing.support import check_tails
+from bayes_pricing.pricing.support import check_tails, support_levels
 from bayes_pricing.pricing.value_of_information import TestingRule, worth_of_testing
 
 Floats = NDArray[np.float64]
@@ -127,11 +127,16 @@ def _judge_block(problem: Problem, block: Block, points: int) -> Judged:
     first = np.zeros(len(current), dtype=np.bool_)
     if problem.testing is not None:
         first = ~refused & (moves | never_moved) & choice.allowed[:, 0] & (test.net > 0)
+    levels = support_levels(facts, prices)
     findings: list[list[Finding]] = [[] for _ in current]
     _refusal_findings(problem, block, choice, tails.carried_by_few, findings)
     for row in np.flatnonzero(~refused):
         findings[row] += _warnings(
-            facts.items[row], bool(never_moved[row]), bool(first[row]), bool(tails.past_turning[row])
+            facts.items[row],
+            never_moved=bool(never_moved[row]),
+            first=bool(first[row]),
+            past_turning=bool(tails.past_turning[row]),
+            extrapolates=levels[row] == "extrapolation" and not first[row],
         )
     pinned = refused | first
     change = np.where(choice.allowed, choice.outlook.expected_change, -np.inf)
@@ -165,40 +170,39 @@ def _best_test(problem: Problem, block: Block, prices: Floats, moves: Bools) -> 
     current = block.facts.current_price
     lowest, highest = problem.limits.box(block.facts, without=Support.name)
     lowest, highest = np.minimum(lowest, current), np.maximum(highest, current)
-    best = _Test(
-        price=np.full(len(current), np.nan),
-        net=np.full(len(current), -np.inf),
-        periods=np.zeros(len(current), np.int64),
-    )
-    for factor in (1.0 - TEST_MOVE, 1.0 + TEST_MOVE):
-        candidate = np.where(moves, prices, (current * factor).clip(lowest, highest))
-        net, periods = _test_worth(problem, block, candidate)
-        net = np.where(np.abs(np.log(candidate / current)) > SMALLEST_MOVE, net, -np.inf)
-        better = net > best.net
-        best = _Test(
-            price=np.where(better, candidate, best.price),
-            net=np.where(better, net, best.net),
-            periods=np.where(better, periods, best.periods),
-        )
-    return best
+    cut = _test_worth(problem, block, np.where(moves, prices, (current * (1.0 - TEST_MOVE)).clip(lowest, highest)))
+    still = np.flatnonzero(~moves)
+    if not len(still):
+        return cut
+    price, net, periods = cut.price.copy(), cut.net.copy(), cut.periods.copy()
+    rise = _test_worth(problem, block.part(still), (current * (1.0 + TEST_MOVE)).clip(lowest, highest)[still])
+    better = rise.net > net[still]
+    price[still], net[still] = np.where(better, rise.price, price[still]), np.where(better, rise.net, net[still])
+    periods[still] = np.where(better, rise.periods, periods[still])
+    return _Test(price=price, net=net, periods=periods)
 
 
-def _test_worth(problem: Problem, block: Block, candidate: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    change = block.change(candidate, block.facts.value)
-    noise = period_noise(problem, block, candidate) + period_noise(problem, block, block.facts.current_price)
+def _test_worth(problem: Problem, block: Block, candidate: Floats) -> _Test:
+    current = block.facts.current_price
+    growth = block.growth(candidate)
+    change = block.change(candidate, block.facts.value, growth)
+    today = block.units_today.mean(axis=1)
+    sold = today + np.einsum("js,js->j", growth, block.units_today) / growth.shape[1]
+    noise = period_noise(problem, block, candidate, sold) + period_noise(problem, block, current, today)
     rule = TestingRule() if problem.testing is None else problem.testing
     worth = worth_of_testing(change.mean(axis=1), change.std(axis=1), noise, problem.horizon_periods, rule)
-    return worth.net, worth.periods
+    same = np.abs(np.log(candidate / current)) <= SMALLEST_MOVE
+    return _Test(price=np.where(same, np.nan, candidate), net=np.where(same, -np.inf, worth.net), periods=worth.periods)
 
 
-def period_noise(problem: Problem, block: Block, prices: Floats) -> Floats:
+def period_noise(problem: Problem, block: Block, prices: Floats, units: Floats) -> Floats:
     r"""Variance of one period's money at `prices`, from the noise of sales alone, array (J,).
 
     .. math:: v(p)^2 \bar q^2 (e^{\sigma^2} - 1) \;\text{(log-normal)}, \qquad v(p)^2 \bar q \;\text{(counts)}
 
-    Counts are taken as Poisson; over-dispersion would make a test somewhat less informative than stated.
+    `prices` and the expected `units` per period at them are arrays (J,). Counts are taken as Poisson; over-dispersion
+    would make a test somewhat less informative than stated.
     """
-    units = block.draws.units(prices).mean(axis=1)
     spread = units if problem.counts else units**2 * np.expm1(2.0 * block.draws.log_smearing)
     return np.asarray(block.facts.value.at(prices) ** 2 * spread, dtype=np.float64)
 
@@ -243,7 +247,7 @@ def _few_draws(item: str) -> Finding:
     )  # fmt: skip
 
 
-def _warnings(item: str, never_moved: bool, first: bool, past_turning: bool) -> list[Finding]:
+def _warnings(item: str, *, never_moved: bool, first: bool, past_turning: bool, extrapolates: bool) -> list[Finding]:
     found: list[Finding] = []
     if never_moved:
         found.append(
@@ -263,6 +267,12 @@ def _warnings(item: str, never_moved: bool, first: bool, past_turning: bool) -> 
                     message=f"the new price of {item!r} is far enough from today's for the width of the elasticity to "
                     "drive its expected revenue",
                     remedy="limit the change, or narrow the elasticity with a test")
+        )  # fmt: skip
+    if extrapolates:
+        found.append(
+            Finding(code="extrapolation", severity="warning", item=item,
+                    message=f"the best price of {item!r} is outside every price observed for it",
+                    remedy="test it before it is charged, or leave support as it is")
         )  # fmt: skip
     return found
 

@@ -197,17 +197,20 @@ def best_on_each_draw(block: Block, choice: Choice) -> Floats:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Binding:
-    """Which limits keep chosen prices from a better one next to them, and what they cost.
+    """Which limits keep chosen prices from a better one next to them, what they cost, and which are broken.
 
     Attributes
     ----------
     names : tuple of tuple of str, length J
     gain_per_percent : array (J,)
         Expected gain per period if the price could move one per cent further, in the unit of the objective.
+    broken : dict of str to array (J,)
+        By limit, whether the chosen price itself breaks it.
     """
 
     names: tuple[tuple[str, ...], ...]
     gain_per_percent: Floats
+    broken: dict[str, Bools]
 
 
 def binding_limits(block: Block, limits: Limits, prices: Floats) -> Binding:
@@ -229,14 +232,17 @@ def binding_limits(block: Block, limits: Limits, prices: Floats) -> Binding:
     better = change[:, 1:] - change[:, :1] > 1e-9 * scale[:, None]
     names: list[list[str]] = [[] for _ in prices]
     forbidden = np.zeros(better.shape, dtype=np.bool_)
+    broken: dict[str, Bools] = {}
     for limit in limits.item:
-        blocks = better & ~limit.allows(outlook)[:, 1:]
+        barred = ~limit.allows(outlook)
+        broken[limit.name] = barred[:, 0]
+        blocks = better & barred[:, 1:]
         forbidden |= blocks
         for row in np.flatnonzero(blocks.any(axis=1)):
             names[row].append(limit.name)
     distance = np.abs(np.log(outlook.prices[:, 1:] / prices[:, None]))
     gain = np.where(forbidden, (change[:, 1:] - change[:, :1]) / distance * np.log(1.01), 0.0)
-    return Binding(names=tuple(tuple(row) for row in names), gain_per_percent=gain.max(axis=1))
+    return Binding(names=tuple(tuple(row) for row in names), gain_per_percent=gain.max(axis=1), broken=broken)
 
 
 def _probes(prices: Floats, ladder: PriceLadder | None) -> tuple[Floats, Floats]:

@@ -133,8 +133,11 @@ def evaluate_prices(
             findings = refusal.findings
     today = problem.facts.current_price
     given = np.array([prices.get(item, price) for item, price in zip(problem.items, today, strict=True)])
-    solution = replace(
-        best, prices=given, engine="given prices", certificate=f"bound of the best allowed prices: {best.certificate}"
+    solution = Solution(
+        prices=given,
+        upper_bound=best.upper_bound,
+        certificate=f"bound of the best allowed prices: {best.certificate}",
+        engine="given prices",
     )
     none = np.zeros(len(given), dtype=np.bool_)
     scored = replace(judged, refused=none, test_first=none, findings=judge_given(problem, given))

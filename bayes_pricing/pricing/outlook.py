@@ -92,18 +92,26 @@ class Block:
             units_today=self.units_today[where],
         )
 
-    def change(self, prices: Floats, value: UnitValue) -> Floats:
-        r"""Change of money per period against today on every draw, array (J, S); exactly 0 at today's price.
+    def growth(self, prices: Floats) -> Floats:
+        r"""Share by which units grow from today's price to `prices` on every draw, array (J, S): exactly 0 at today's.
 
-        .. math:: \Delta = q_0 \big( v(p)\, (e^{\varepsilon L} - 1) + v(p) - v(p_0) \big), \quad L = \log(p / p_0)
+        .. math:: g = e^{\varepsilon L} - 1, \quad L = \log(p / p_0)
         """
         log_ratio = np.log(prices / self.facts.current_price)
+        return np.asarray(np.expm1(self.draws.elasticity * log_ratio[:, None]), dtype=np.float64)
+
+    def change(self, prices: Floats, value: UnitValue, growth: Floats | None = None) -> Floats:
+        r"""Change of money per period against today on every draw, array (J, S); exactly 0 at today's price.
+
+        .. math:: \Delta = q_0 \big( v(p)\, g + v(p) - v(p_0) \big)
+
+        `growth` is that of the same prices where it is known already.
+        """
         worth = value.at(prices)
-        change = np.expm1(self.draws.elasticity * log_ratio[:, None])
-        change *= worth[:, None]
+        change = (self.growth(prices) if growth is None else growth) * worth[:, None]
         change += (worth - value.at(self.facts.current_price))[:, None]
         change *= self.units_today
-        return change
+        return np.asarray(change, dtype=np.float64)
 
 
 def build_block(facts: ItemFacts, draws: DemandDraws) -> Block:

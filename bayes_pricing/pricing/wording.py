@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from bayes_pricing.pricing.constraints import MaxChanges, MaxShortfall
 from bayes_pricing.pricing.contrast import Contrast
 from bayes_pricing.pricing.decision import Estimate
 from bayes_pricing.pricing.explanation import Explanation
@@ -126,6 +127,8 @@ def _headline(explanation: Explanation) -> str:
     if decided.action == "test_first":
         return f"Test {price(decided.test_price or decided.current_price)} for {name} before leaving {today}."
     if decided.action == "hold" or decided.recommended_price is None or decided.probability_better is None:
+        if _portfolio_limits(explanation):
+            return f"Keep {name} at {today}: the portfolio's limits leave no room for its own best price."
         return f"Keep {name} at {today}: nothing allowed is expected to earn more."
     verb = "Raise" if decided.recommended_price > decided.current_price else "Cut"
     gain = explanation.contrasts[0].change.mean if explanation.contrasts else 0.0
@@ -218,8 +221,14 @@ def _source(source: str, unit: str) -> str:
     return "the population" if source == "population" else f"its {source} {unit}"
 
 
+def _portfolio_limits(explanation: Explanation) -> tuple[str, ...]:
+    return tuple(name for name in explanation.decision.binding if name in (MaxShortfall.name, MaxChanges.name))
+
+
 def _limits(explanation: Explanation) -> list[str]:
-    return [
+    tied = _portfolio_limits(explanation)
+    held = [f"The portfolio's {_joined(tied)} keeps it from its own best price."] if tied else []
+    return held + [
         f"The limit {limit.name} binds: one step looser ({limit.step}) is worth {_money(explanation, limit.looser)} a "
         f"period, one step tighter costs {_money(explanation, limit.tighter)}."
         for limit in explanation.limits

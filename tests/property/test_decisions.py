@@ -66,7 +66,7 @@ def decide(posterior: ArrayPosterior, *limits: Limit, economics: Economics | Non
     return optimize_prices(posterior, money, "profit", limits, horizon_periods=13, seed=1, testing=None)
 
 
-@settings(deadline=None, max_examples=5)
+@settings(deadline=None, max_examples=3)
 @given(seed=st.integers(0, 1000))
 def test_a_tighter_limit_never_raises_the_objective(seed: int) -> None:
     posterior = normal_posterior(8, 400, seed=seed, sd=0.6)

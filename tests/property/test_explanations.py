@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayes_pricing.pricing.constraints import Bounds, Limit, MaxChange, MaxLossProbability, MinMargin
+from bayes_pricing.pricing.constraints import Bounds, Limit, MaxChange, MaxChanges, MaxLossProbability, MinMargin
 from bayes_pricing.pricing.decision import PriceDecision
 from bayes_pricing.pricing.explanation import Explanation, explain
 from bayes_pricing.pricing.optimizer import optimize_prices
@@ -56,7 +56,7 @@ def decisions() -> Iterator[tuple[ArrayPosterior, PriceDecision]]:
     cases: list[tuple[Objective, list[Limit], TestingRule | None]] = [
         ("profit", [MaxChange(share=0.15), MaxLossProbability(probability=0.2)], None),
         ("profit", [MaxChange(share=0.15)], TestingRule()),
-        ("revenue", [MaxChange(share=0.1)], None),
+        ("revenue", [MaxChange(share=0.1), MaxChanges(count=4)], None),
         ("units", [MinMargin(share=0.3)], None),
         ("profit", [Bounds(lowest=11.0), MinMargin(share=0.35), MaxChange(share=0.15)], None),
     ]

@@ -23,9 +23,11 @@ from bayes_pricing.pricing.constraints import (
     Support,
 )
 from bayes_pricing.pricing.decision import decision_json
+from bayes_pricing.pricing.explanation import explain
 from bayes_pricing.pricing.optimizer import evaluate_prices, optimize_prices
 from bayes_pricing.pricing.profit import Economics
 from bayes_pricing.pricing.value_of_information import TestingRule, most_worth_testing
+from bayes_pricing.pricing.wording import word
 from tests.posteriors import normal_posterior, posterior_from_draws
 
 
@@ -182,6 +184,11 @@ def test_coupling_limits_bind_and_are_priced() -> None:
     assert free.portfolio.engine == "grid"
     assert few.portfolio.engine == "ladder programme with shortfall cuts"
     assert few.count("change") == 10
+    kept = [item for item in few.items if item.action == "hold"]
+    assert all("max_changes" in item.binding for item in kept)
+    story = word(explain(posterior, few, kept[0].item), "full")
+    assert "the portfolio's limits leave no room" in story
+    assert "The portfolio's max_changes keeps it from its own best price." in story
     shadow = few.portfolio.shadow_prices[0]
     assert shadow.limit == "max_changes"
     assert shadow.looser is not None
@@ -209,6 +216,8 @@ def test_portfolio_risk_is_checked_on_draws_held_out() -> None:
     # 1,000 held-out draws: the tail mean of 50 of them is known to about a sixth of its distance from the mean
     spread = abs(portfolio.objective + target)
     assert abs(portfolio.expected_shortfall_held_out - target) < 0.5 * spread
+    missed = portfolio.expected_shortfall_held_out > target
+    assert ("shortfall_held_out" in [finding.code for finding in decision.findings]) == missed
     again = optimize_prices(
         posterior, Economics(), "profit", [MaxShortfall(amount=target)], horizon_periods=13, seed=1, testing=None
     )
@@ -302,6 +311,8 @@ def test_prices_outside_the_data_need_leave() -> None:
     assert kept.support == "edge"
     assert let.price == pytest.approx(12.1)
     assert let.support == "extrapolation"
+    assert [finding.code for finding in let.findings] == ["extrapolation"]
+    assert not kept.findings
 
 
 def test_unknown_questions_are_refused() -> None:
