@@ -220,7 +220,7 @@ def read_plan(path: Path) -> Preregistration:
     return plan
 
 
-def departures(plan: Preregistration, trial: Trial, outcomes: Sequence[str], start: object = None) -> list[Finding]:
+def departures(plan: Preregistration, trial: Trial, outcomes: Sequence[str]) -> list[Finding]:
     """Every way in which a test is not the one that was planned.
 
     Findings of severity ``error`` forbid a decision by the planned rule; ``peeked`` (fewer units than planned, read as
@@ -232,8 +232,6 @@ def departures(plan: Preregistration, trial: Trial, outcomes: Sequence[str], sta
     trial : Trial
     outcomes : sequence of str
         Read out, the primary one first.
-    start : date, optional
-        Start that the read-out was given.
     """
     found: list[Finding] = []
     planned_arms = tuple(arm.name for arm in plan.arms)
@@ -254,8 +252,6 @@ def departures(plan: Preregistration, trial: Trial, outcomes: Sequence[str], sta
     if (plan.assigned == "cluster") != by_cluster:
         message = f"the plan assigns by {plan.assigned}, the data by {'cluster' if by_cluster else 'unit'}"
         found.append(_departure("other_assignment", message))
-    if plan.start is not None and start is not None and start != plan.start:
-        found.append(_departure("other_start", f"the test is read from {start}, planned was {plan.start}", "warning"))
     return [*found, *_size_findings(plan, trial), *_week_findings(plan, trial)]
 
 
@@ -275,12 +271,17 @@ def _size_findings(plan: Preregistration, trial: Trial) -> list[Finding]:
 
 
 def _week_findings(plan: Preregistration, trial: Trial) -> list[Finding]:
-    if plan.weeks is None or trial.periods is None:
+    """Rows before the planned start, and a length that was not planned; an event needs rows before it."""
+    if trial.periods is None or trial.layout == "before_after":
         return []
     first, last = trial.periods
     if not isinstance(first, date) or not isinstance(last, date):
         return []
+    if plan.start is not None and first < plan.start:
+        return [_departure("other_start", f"the test has rows from {first}, planned was {plan.start}", "warning")]
     days = (last - first).days + 1
+    if plan.weeks is None:
+        return []
     if days in (plan.weeks * 7, plan.weeks * 7 - 6):  # periods are days, or the first days of weeks
         return []
     message = f"the test spans {days} days, planned were {plan.weeks} whole weeks"

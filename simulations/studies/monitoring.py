@@ -111,8 +111,9 @@ def write_results(
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.outcome} | {100 * row.share_treated:.0f} % | {row.streams:,} | {100 * row.by_plan / row.streams:.2f} % | "
-        f"**{100 * row.by_end / row.streams:.2f} %** | {100 * row.fixed_by_plan / row.streams:.0f} % |"
+        f"| {row.outcome} | {100 * row.share_treated:.0f} % | {row.streams:,} "
+        f"| {100 * row.by_plan / row.streams:.2f} % "
+        f"| **{100 * row.by_end / row.streams:.2f} %** | {100 * row.fixed_by_plan / row.streams:.0f} % |"
         for row in rows
     ]
     lines += [

@@ -115,6 +115,8 @@ def test_departures_are_named() -> None:
     assert "other_assignment" in found(replace(PLAN, assigned="cluster"), users)
     days = users.with_columns(day=pl.Series([date(2026, 3, 2 + day % 10) for day in range(900)]))
     assert "other_duration" in found(PLAN, days, unit="user", period="day")
+    early = days.with_columns(pl.col("day").dt.offset_by("-3d"))
+    assert "other_start" in found(PLAN, early, unit="user", period="day")
 
 
 def test_a_watched_test_may_be_read_early() -> None:
