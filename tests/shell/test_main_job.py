@@ -197,7 +197,7 @@ def test_report_is_one_file_with_no_outside_host(saved: tuple[Path, Ran], tmp_pa
     )
     assert ran.code == 0, ran.err
     page = (tmp_path / "report.html").read_text()
-    assert "default-src 'none'" in page
+    assert "default-src &#39;none&#39;" in page
     assert "drinks" in page
     assert ran.json["bytes"] == (tmp_path / "report.html").stat().st_size
 
