@@ -96,72 +96,103 @@ def _added(parts: list[_Totals]) -> _Totals:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Money:
+    """Changes of a block's items: summaries by outcome, and the objective's mean and chance of rising, arrays (J,)."""
+
+    summaries: dict[Objective, list[Estimate | None]]
+    mean: Floats
+    probability_better: Floats
+
+
 def _decide_block(
-    problem: Problem,
-    judged: Judged,
-    solution: Solution,
-    where: slice,
-    block: Block,
-    values: dict[Objective, UnitValue],
+    problem: Problem, judged: Judged, solution: Solution, where: slice, block: Block, values: dict[Objective, UnitValue]
 ) -> tuple[list[ItemDecision], _Totals]:
-    facts, chosen = block.facts, solution.prices[where]
-    moved = np.flatnonzero(np.abs(np.log(chosen / facts.current_price)) > SMALLEST_MOVE)
-    summaries: dict[str, list[Estimate | None]] = {}
-    better = np.zeros(len(chosen))
-    mean_change = np.zeros(len(chosen))
+    chosen = solution.prices[where]
+    moved = np.flatnonzero(np.abs(np.log(chosen / block.facts.current_price)) > SMALLEST_MOVE)
+    money, totals = _money(problem, block, where, chosen, moved, values)
+    actions = _actions(judged, where, moved)
+    binding = binding_limits(block, problem.limits, chosen)
+    spoken = np.array([action != "refused" for action in actions], dtype=np.bool_)
+    totals.broken.update({name: int((broken & spoken).sum()) for name, broken in binding.broken.items()})
+    held_back = np.abs(np.log(chosen / judged.kept_prices[where])) > SMALLEST_MOVE
+    coupling = tuple(shadow.limit for shadow in solution.shadow_prices)
+    names = tuple(
+        (*own, *coupling) if back else own for own, back in zip(binding.names, held_back.tolist(), strict=True)
+    )
+    decided = [
+        _decide_item(judged, where, block, row, action, float(chosen[row]), money) for row, action in enumerate(actions)
+    ]
+    support = support_levels(block.facts, chosen)
+    bound = [
+        replace(
+            item,
+            binding=names[row] if item.action in ("change", "hold") else (),
+            shadow_price=float(binding.gain_per_percent[row]) if item.action in ("change", "hold") else 0.0,
+            support=support[row],
+        )
+        for row, item in enumerate(decided)
+    ]
+    return bound, totals
+
+
+def _money(
+    problem: Problem,
+    block: Block,
+    where: slice,
+    chosen: Floats,
+    moved: NDArray[np.intp],
+    values: dict[Objective, UnitValue],
+) -> tuple[_Money, _Totals]:
     part = block.part(moved)
     growth = part.growth(chosen[moved])
     shape = (len(OBJECTIVES), problem.total_draws)
     totals = _Totals(change=np.zeros(shape), current=np.zeros(shape), broken={})
+    money = _Money(summaries={}, mean=np.zeros(len(chosen)), probability_better=np.zeros(len(chosen)))
     for index, metric in enumerate(OBJECTIVES):
         value = values[metric].part(where)
         known = ~np.isnan(value.charge)
-        totals.current[index] += value.at(facts.current_price)[known] @ block.units_today[known]
-        summaries[metric] = [NO_CHANGE if known[row] else None for row in range(len(chosen))]
+        totals.current[index] += value.at(block.facts.current_price)[known] @ block.units_today[known]
+        money.summaries[metric] = [NO_CHANGE if sure else None for sure in known.tolist()]
         if not len(moved):
             continue
         change = part.change(chosen[moved], value.part(moved), growth)
         totals.change[index] += change[known[moved]].sum(axis=0)
         for row, summary in zip(moved.tolist(), estimates(change), strict=True):
-            summaries[metric][row] = summary if known[row] else None
+            money.summaries[metric][row] = summary if known[row] else None
         if metric == problem.objective:
-            better[moved], mean_change[moved] = (change > 0).mean(axis=1), change.mean(axis=1)
-    actions = _actions(judged, where, moved)
-    binding = binding_limits(block, problem.limits, chosen)
-    judged_here = np.array([action != "refused" for action in actions], dtype=np.bool_)
-    totals.broken.update({name: int((broken & judged_here).sum()) for name, broken in binding.broken.items()})
-    held_back = np.abs(np.log(chosen / judged.kept_prices[where])) > SMALLEST_MOVE
-    coupling = tuple(shadow.limit for shadow in solution.shadow_prices)
-    support = support_levels(facts, chosen)
-    decided: list[ItemDecision] = []
-    for row, action in enumerate(actions):
-        place = where.start + row
-        spoken = action != "refused"
-        tested = np.isfinite(judged.test_net[place]) and spoken
-        acts = action in ("change", "hold")
-        decided.append(
-            ItemDecision(
-                item=facts.items[row],
-                action=action,
-                current_price=float(facts.current_price[row]),
-                recommended_price=float(chosen[row]) if spoken else None,
-                revenue=summaries["revenue"][row] if spoken else None,
-                profit=summaries["profit"][row] if spoken else None,
-                units=summaries["units"][row] if spoken else None,
-                probability_better=float(better[row]) if spoken else None,
-                expected_regret=float(max(judged.best_mean[place] - mean_change[row], 0.0)) if spoken else None,
-                regret_of_staying=float(max(judged.best_mean[place], 0.0)) if spoken else None,
-                binding=(*binding.names[row], *(coupling if held_back[row] else ())) if acts else (),
-                shadow_price=float(binding.gain_per_percent[row]) if acts else 0.0,
-                shortfall_contribution=None,
-                support=support[row],
-                test_price=float(judged.test_price[place]) if tested else None,
-                test_periods=int(judged.test_periods[place]) if tested else 0,
-                value_of_testing=float(judged.test_net[place]) if tested else None,
-                findings=judged.findings[place],
-            )
-        )
-    return decided, totals
+            money.mean[moved], money.probability_better[moved] = change.mean(axis=1), (change > 0).mean(axis=1)
+    return money, totals
+
+
+def _decide_item(
+    judged: Judged, where: slice, block: Block, row: int, action: Action, price: float, money: _Money
+) -> ItemDecision:
+    """One item's decision, limits and support left to the caller."""
+    place = where.start + row
+    spoken = action != "refused"
+    tested = spoken and bool(np.isfinite(judged.test_net[place]))
+    best = float(judged.best_mean[place])
+    return ItemDecision(
+        item=block.facts.items[row],
+        action=action,
+        current_price=float(block.facts.current_price[row]),
+        recommended_price=price if spoken else None,
+        revenue=money.summaries["revenue"][row] if spoken else None,
+        profit=money.summaries["profit"][row] if spoken else None,
+        units=money.summaries["units"][row] if spoken else None,
+        probability_better=float(money.probability_better[row]) if spoken else None,
+        expected_regret=max(best - float(money.mean[row]), 0.0) if spoken else None,
+        regret_of_staying=max(best, 0.0) if spoken else None,
+        binding=(),
+        shadow_price=0.0,
+        shortfall_contribution=None,
+        support="supported",
+        test_price=float(judged.test_price[place]) if tested else None,
+        test_periods=int(judged.test_periods[place]) if tested else 0,
+        value_of_testing=float(judged.test_net[place]) if tested else None,
+        findings=judged.findings[place],
+    )
 
 
 def _actions(judged: Judged, where: slice, moved: NDArray[np.intp]) -> list[Action]:
