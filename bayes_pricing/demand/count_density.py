@@ -31,6 +31,7 @@ LOG2E = 1.0 / math.log(2.0)
 LOG2_HIGH, LOG2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # log 2, the first with trailing zeros
 ROUNDER = 1.5 * 2.0**52
 LARGEST_LOG_RATE = 700.0
+STIRLING_FROM = 1e3
 
 
 class Counts(NamedTuple):
@@ -355,12 +356,25 @@ def _digamma(x):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _row_terms(dispersion, counts):  # type: ignore[no-untyped-def]
-    """What the negative binomial keeps of single rows, and its derivative with respect to the dispersion."""
-    value, slope = 0.0, 0.0
+    r"""What the negative binomial keeps of single rows, and its derivative with respect to the dispersion.
+
+    :math:`\log\Gamma(n + \varphi) - \log\Gamma(\varphi) - n \log\varphi`; by the difference of Stirling's series where
+    the gammas are so large that theirs would be rounding error (it is exact there to the last digits).
+    """
+    value, slope, inverse = 0.0, 0.0, 1.0 / dispersion
     for at in range(len(counts.counts)):
         n, rows = counts.counts[at], counts.count_rows[at]
-        value += rows * (math.lgamma(n + dispersion) - math.lgamma(dispersion) - n * math.log(dispersion))
-        slope += rows * (_digamma(n + dispersion) - _digamma(dispersion) - n / dispersion)
+        shifted = n + dispersion
+        if dispersion < STIRLING_FROM:
+            term = math.lgamma(shifted) - math.lgamma(dispersion) - n * math.log(dispersion)
+            change = _digamma(shifted) - _digamma(dispersion) - n * inverse
+        else:
+            log_ratio, back = math.log1p(n * inverse), 1.0 / shifted
+            term = (shifted - 0.5) * log_ratio - n + (back - inverse) / 12.0 - (back**3 - inverse**3) / 360.0
+            change = log_ratio - (shifted - 0.5) * n * inverse * back
+            change += (inverse**2 - back**2) / 12.0 - (inverse**4 - back**4) / 120.0
+        value += rows * term
+        slope += rows * change
     return value, slope
 
 
