@@ -12,6 +12,7 @@ import numpy as np
 
 from bayes_pricing.data.assessment import Assessment
 from bayes_pricing.data.panel import PanelSummary
+from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.demand.choice_of_model import ModelChoice
 from bayes_pricing.demand.diagnostics import Diagnostics
 from bayes_pricing.demand.draws_posterior import DrawsMetadata, DrawsPosterior
@@ -119,6 +120,7 @@ PARTS: dict[str, Any] = {
     "findings": tuple[Finding, ...],
     "seconds": dict[str, float],
     "summary": PanelSummary,
+    "roles": ColumnRoles,
     "sampler": SamplerSettings,
 }
 """Parts of a fit that JSON can hold, with their types."""

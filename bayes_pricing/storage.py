@@ -52,6 +52,20 @@ def array_digest(array: Array) -> str:
     return digest.hexdigest()
 
 
+def require_free(directory: Path) -> None:
+    """Refuse a folder that holds something already; ask before long work whose result goes there.
+
+    Raises
+    ------
+    StorageError
+        If it is a file or a folder that is not empty.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise StorageError(
+            f"{directory} exists and is not empty; name a new folder, saved models are never overwritten."
+        )
+
+
 def write_bundle(bundle: Bundle, directory: Path) -> None:
     """Write a bundle to a folder that does not exist yet (or is empty); a reader sees all of it or nothing.
 
@@ -60,10 +74,7 @@ def write_bundle(bundle: Bundle, directory: Path) -> None:
     StorageError
         If the folder holds something already.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise StorageError(
-            f"{directory} exists and is not empty; name a new folder, saved models are never overwritten."
-        )
+    require_free(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:

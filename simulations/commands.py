@@ -122,6 +122,7 @@ def demo(
     """
     from bayes_pricing.registry import save_fit
     from bayes_pricing.reporting.report import write_report
+    from bayes_pricing.storage import require_free
     from simulations.demo import course_data, demo_json, demo_lines, demo_report, own_data, run_demo
     from simulations.markets.course_settings import CourseMarketSettings
 
@@ -129,6 +130,7 @@ def demo(
     if data is not None and sales.sales is not None:
         raise SpecError("Both --data and --sales are given; the demo runs on one of them.")
     folder = out or _free_folder(Path.cwd())
+    require_free(folder)
     with progress_bar() as progress:
         if data is not None:
             from simulations.datasets import load_public

@@ -58,6 +58,7 @@ def check(
         refused = refusal.findings
     document = {
         "status": "refused" if refused else "ok",
+        "roles": panel.roles,
         "summary": panel.summary,
         "assessment": assessment.as_builtins(),
         "identification": identification.as_builtins(),
@@ -73,12 +74,12 @@ def check_text(
     """The assessment for people."""
     import numpy as np
 
-    from bayes_pricing.cli.text import finding_lines
+    from bayes_pricing.cli.text import finding_lines, role_words
 
     scores = ", ".join(f"{name} {getattr(assessment, name).value:.0f}" for name in SCORES)
     left_out = (*assessment.left_out, *identification.left_out)
     errors = identification.table["elasticity_se"].drop_nulls().drop_nans().to_numpy()
-    lines = [summary_line(panel.summary), f"Out of 100: {scores}."]
+    lines = [summary_line(panel.summary), f"Columns: {role_words(panel.roles)}.", f"Out of 100: {scores}."]
     if errors.size:
         lines.append(
             f"By their own rows alone, {errors.size:,} of {panel.summary.items:,} items would know their elasticity "

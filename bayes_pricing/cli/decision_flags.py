@@ -11,6 +11,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from bayes_pricing.pricing.constraints import Limit
     from bayes_pricing.pricing.profit import Economics
+    from bayes_pricing.pricing.value_of_information import TestingRule
 
 
 @Parameter(name="*")
@@ -88,6 +89,17 @@ class LimitFlags:
     """Largest expected shortfall of the whole portfolio, money per period."""
     max_changes: int | None = None
     """Most items whose price changes."""
+
+    test_cost: float = 0.0
+    """Money a price test costs beyond the sales it risks."""
+    no_tests: bool = False
+    """Decide now: no item is held back to be tested first."""
+
+    def testing(self) -> TestingRule | None:
+        """When an item is tested first; None never asks for a test."""
+        from bayes_pricing.pricing.value_of_information import TestingRule
+
+        return None if self.no_tests else TestingRule(cost=self.test_cost)
 
     def limits(self) -> list[Limit]:
         """The flags that were given, as limits."""

@@ -12,6 +12,7 @@ from bayes_pricing.cli.output import REFUSED, Answer, progress_bar
 
 if TYPE_CHECKING:
     from bayes_pricing.demand.fit import DemandFit
+    from bayes_pricing.errors import Finding
 
 
 def fit(
@@ -47,13 +48,20 @@ def fit(
     """
     from bayes_pricing.demand.design import ModelRequest
     from bayes_pricing.demand.fit import fit_demand
+    from bayes_pricing.errors import Refusal
     from bayes_pricing.registry import save_fit
+    from bayes_pricing.storage import require_free
 
     request = ModelRequest(model=model, noise_by=noise_by, randomised_price=randomised_price)
     settings = (sampler or SamplerFlags()).settings()
+    if out is not None:
+        require_free(out)
     with progress_bar() as progress:
         panel = sales.panel(roles or RoleFlags())
-        fitted = fit_demand(panel, request, settings, seed=seed, progress=progress)
+        try:
+            fitted = fit_demand(panel, request, settings, seed=seed, progress=progress)
+        except Refusal as refusal:
+            return refused_before_sampling(refusal.findings)
     if not fitted.diagnostics.passed:
         return refused_fit(fitted)
     if out is not None:
@@ -79,6 +87,21 @@ def refused_fit(fitted: DemandFit) -> Answer:
     return Answer(document=document, text=text, exit_code=REFUSED)
 
 
+def refused_before_sampling(findings: tuple[Finding, ...]) -> Answer:
+    """The answer where the sales cannot answer, or the model asked for cannot hold: why, and what would help."""
+    from bayes_pricing.cli.text import finding_lines
+
+    document: dict[str, object] = {
+        "model": None,
+        "status": "refused",
+        "seconds": {},
+        "diagnostics": None,
+        "elasticities": [],
+        "findings": findings,
+    }
+    return Answer(document=document, text="\n".join(["Refused.", *finding_lines(findings)]), exit_code=REFUSED)
+
+
 def fit_json(fitted: DemandFit) -> dict[str, object]:
     """The answer for machines: id, status, seconds, diagnostics, elasticities, variation, coefficients, findings."""
     from bayes_pricing.demand.diagnostics import diagnostics_json
@@ -89,6 +112,7 @@ def fit_json(fitted: DemandFit) -> dict[str, object]:
         "status": "ok",
         "likelihood": fitted.posterior.spec.likelihood,
         "choice": fitted.choice,
+        "roles": fitted.roles,
         "seconds": fitted.seconds,
         "diagnostics": diagnostics_json(fitted.diagnostics),
         "elasticities": elasticity_table(fitted.posterior).to_dicts(),
@@ -100,13 +124,14 @@ def fit_json(fitted: DemandFit) -> dict[str, object]:
 
 def fit_text(fitted: DemandFit, out: Path | None) -> str:
     """The answer for people: what was fitted, elasticities above the items, what is to be known."""
-    from bayes_pricing.cli.text import elasticity_lines, finding_lines
+    from bayes_pricing.cli.text import elasticity_lines, finding_lines, role_words
 
     spec, diagnostics = fitted.posterior.spec, fitted.diagnostics
     lines = [
         f"Demand model {fitted.posterior.id[:12]}: {spec.likelihood.replace('_', ' ')} ({fitted.choice.reason}).",
         f"{fitted.posterior.items.height:,} items; largest R-hat {diagnostics.max_rhat:.3f}, smallest bulk effective "
         f"sample size {diagnostics.min_ess_bulk:,.0f}, {diagnostics.divergences} divergences.",
+        f"Columns: {role_words(fitted.roles)}.",
         "",
         *elasticity_lines(fitted.posterior),
     ]

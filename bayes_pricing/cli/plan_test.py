@@ -67,6 +67,7 @@ def plan_test(
     model_dir: Path | None = None,
     item: str | None = None,
     test_price: float | None = None,
+    weeks_per_period: float = 1.0,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> Answer:
     """Plan a test by expected profit, from a fitted model or from numbers alone; power and assurance stand beside it.
@@ -81,6 +82,8 @@ def plan_test(
         Item whose price is to be tested.
     test_price
         Price to test against today's; left out, the one most worth testing within the limits.
+    weeks_per_period
+        Length of the model's periods, for the duration: 1 for weeks, 0.142857 for days, 4.345 for months.
     json
         One JSON document on standard output.
     """
@@ -90,7 +93,9 @@ def plan_test(
     if (model_dir is None) != (item is None):
         raise SpecError("--model-dir and --item go together: which model, and which of its items.")
     if model_dir is not None and item is not None:
-        plan = _from_model(model_dir, item, test_price, goals, money or MoneyFlags(), limits or LimitFlags())
+        plan = _from_model(
+            model_dir, item, (test_price, weeks_per_period), goals, money or MoneyFlags(), limits or LimitFlags()
+        )
     else:
         plan = _from_numbers(prior, goals)
     return Answer(document={"status": "ok", **plan_json(plan)}, text=plan_text(plan))
@@ -121,8 +126,14 @@ def _from_numbers(prior: PriorFlags, goals: GoalFlags) -> TestPlan:
 
 
 def _from_model(
-    model_dir: Path, item: str, test_price: float | None, goals: GoalFlags, money: MoneyFlags, limits: LimitFlags
+    model_dir: Path,
+    item: str,
+    arm: tuple[float | None, float],
+    goals: GoalFlags,
+    money: MoneyFlags,
+    limits: LimitFlags,
 ) -> TestPlan:
+    """Plan from a fitted model; `arm` is the price to test and the length of a period in weeks."""
     from bayes_pricing.cli.policy import objective_of
     from bayes_pricing.experiments.price_test import plan_price_test
     from bayes_pricing.registry import load_fit
@@ -135,8 +146,9 @@ def _from_model(
         horizon_periods=limits.horizon,
         goals=goals.goals(),
         objective=objective_of(posterior, money, limits),
-        test_price=test_price,
+        test_price=arm[0],
         limits=limits.limits(),
+        weeks_per_period=arm[1],
     )
 
 

@@ -76,4 +76,5 @@ def decide(
         horizon_periods=limits.horizon,
         seed=seed,
         items=items,
+        testing=limits.testing(),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 if TYPE_CHECKING:
+    from bayes_pricing.data.roles import ColumnRoles
     from bayes_pricing.demand.posterior import DemandPosterior
     from bayes_pricing.errors import Finding
     from bayes_pricing.pricing.decision import Estimate, PortfolioDecision, PriceDecision
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 24
 MOST_NAMES = 3
 LARGEST_CHANGES = 8
+REPEATED_ROLES = ("levels", "controls", "shared_controls", "competitor_prices", "instruments")
 ACTIONS = {"change": "to change", "hold": "to hold", "test_first": "to test first", "refused": "refused"}
 
 
@@ -38,6 +40,17 @@ def elasticity_lines(posterior: DemandPosterior, truth: Mapping[str, float] | No
     if alone.height:
         lines.append(f"{alone.height:,} items have no price variation of their own and lean on their category.")
     return lines
+
+
+def role_words(roles: ColumnRoles) -> str:
+    """Which column plays which role, those taken by their name or an alias included."""
+    parts = [f"{role} = {column}" for role, column in roles.single().items()]
+    parts += [
+        f"{role.replace('_', ' ')} = {', '.join(getattr(roles, role))}"
+        for role in REPEATED_ROLES
+        if getattr(roles, role)
+    ]
+    return "; ".join(parts)
 
 
 def finding_lines(findings: Iterable[Finding]) -> list[str]:

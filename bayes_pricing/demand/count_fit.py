@@ -241,7 +241,7 @@ def _posterior(data: CountData, counts: Counts, x: Floats, items: pl.DataFrame, 
             uppers[level] = population[:, :, None, :]
             between[level], correlation[level] = np.zeros((*shape, k)), np.zeros((*shape, correlations.shape[2]))
     return DrawsPosterior(
-        id=_identity(data, plan),
+        id=_identity(data, plan, items, flat),
         spec=data.spec,
         items=items,
         units=units,
@@ -255,10 +255,12 @@ def _posterior(data: CountData, counts: Counts, x: Floats, items: pl.DataFrame, 
     )
 
 
-def _identity(data: CountData, plan: _Plan) -> str:
-    """Content address: what was assumed, of which data, with which seed and length."""
-    said = msgspec.json.encode([data.spec, data.digest, plan])
-    return hashlib.blake2b(said, digest_size=32).hexdigest()
+def _identity(data: CountData, plan: _Plan, items: pl.DataFrame, draws: Floats) -> str:
+    """Content address: what was assumed, of which data and items, with which seed and length, and what was drawn."""
+    digest = hashlib.blake2b(msgspec.json.encode([data.spec, data.digest, plan]), digest_size=32)
+    digest.update(items.write_csv().encode())
+    digest.update(np.ascontiguousarray(draws).data)
+    return digest.hexdigest()
 
 
 def _own_data_weight(

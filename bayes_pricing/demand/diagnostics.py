@@ -19,6 +19,7 @@ RHAT_LIMIT = 1.01
 ESS_LIMIT = 400
 EBFMI_LIMIT = 0.3
 CLOSELY_CHECKED_ITEMS = 200
+ITEMS_AT_ONCE = 1000
 MORE_DRAWS = "fit again with more draws (--draws) or a longer warm-up (--tune)"
 
 
@@ -126,13 +127,11 @@ def check_sampling(posterior: DemandPosterior, statistics: SamplerStatistics) ->
     Bayesian Analysis 16(2); Betancourt (2016), "Diagnosing suboptimal cotangent disintegrations", arXiv:1604.00695.
     """
     few = _upper_parameters(posterior)
-    items = posterior.coefficients("item").to_numpy()
-    items = _varying(items.reshape(*items.shape[:2], -1))
-    suspects = _worst_by_split_rhat(items, CLOSELY_CHECKED_ITEMS)
+    suspects, screened = _suspects(posterior)
     rhat_few, bulk_few, tail_few = _convergence(few)
     rhat_items, bulk_items, tail_items = _convergence(suspects)
     few_limit = rhat_limit(few.shape[2], chains=few.shape[0], ess=2 * ESS_LIMIT)
-    item_limit = rhat_limit(items.shape[2], chains=items.shape[0], ess=2 * ESS_LIMIT)
+    item_limit = rhat_limit(screened, chains=few.shape[0], ess=2 * ESS_LIMIT)
     bulk = float(np.min(np.concatenate([bulk_few, bulk_items])))
     tail = float(np.min(np.concatenate([tail_few, tail_items])))
     worst_few, worst_items = float(np.max(rhat_few)), float(np.max(rhat_items))
@@ -142,7 +141,7 @@ def check_sampling(posterior: DemandPosterior, statistics: SamplerStatistics) ->
             "rhat_items",
             worst_items,
             item_limit,
-            f"largest R-hat of {items.shape[2]} item coefficients {worst_items:.4f}, limit {item_limit:.4f}",
+            f"largest R-hat of {screened} item coefficients {worst_items:.4f}, limit {item_limit:.4f}",
         ),
         _at_least("ess_bulk", bulk, ESS_LIMIT, f"smallest bulk effective sample size {bulk:.0f}, limit {ESS_LIMIT}"),
         _at_least("ess_tail", tail, ESS_LIMIT, f"smallest tail effective sample size {tail:.0f}, limit {ESS_LIMIT}"),
@@ -150,7 +149,7 @@ def check_sampling(posterior: DemandPosterior, statistics: SamplerStatistics) ->
             code="divergences",
             passed=statistics.divergences == 0,
             finding=f"{statistics.divergences} divergent draws" if statistics.divergences >= 0 else "unknown",
-            remedy="tighten the priors or raise the target acceptance (--target-accept 0.95)",
+            remedy="fit again with a longer warm-up (--tune 2000); if it stays, use fewer levels",
         ),
     ]
     if statistics.energy is not None:
@@ -204,8 +203,29 @@ def _varying(draws: Floats) -> Floats:
     return draws[:, :, ~np.all(draws == draws[:1, :1], axis=(0, 1))]
 
 
-def _worst_by_split_rhat(draws: Floats, keep: int) -> Floats:
-    """The `keep` columns with the largest plain split R-hat."""
+def _suspects(posterior: DemandPosterior) -> tuple[Floats, int]:
+    """The item coefficients with the largest plain split R-hat, (chain, draw, at most kept), and how many were seen.
+
+    Items come in parts, so that memory does not grow with their number.
+    """
+    names = posterior.items["item"].to_list()
+    worst: list[Floats] = []
+    ratios: list[Floats] = []
+    screened = 0
+    for start in range(0, len(names), ITEMS_AT_ONCE):
+        part = posterior.coefficients("item", names[start : start + ITEMS_AT_ONCE]).to_numpy()
+        draws = _varying(part.reshape(*part.shape[:2], -1))
+        ratio = _split_ratio(draws)
+        chosen = np.argsort(-ratio, kind="stable")[:CLOSELY_CHECKED_ITEMS]
+        worst.append(draws[:, :, chosen].astype(float))
+        ratios.append(ratio[chosen])
+        screened += draws.shape[2]
+    order = np.argsort(-np.concatenate(ratios), kind="stable")[:CLOSELY_CHECKED_ITEMS]
+    return np.concatenate(worst, axis=2)[:, :, order], screened
+
+
+def _split_ratio(draws: Floats) -> Floats:
+    """Between-chain over within-chain variance of split chains, per column; infinite where it is not known."""
     chains, length, _ = draws.shape
     half = length // 2
     split = draws[:, : 2 * half].reshape(2 * chains, half, -1)
@@ -214,7 +234,7 @@ def _worst_by_split_rhat(draws: Floats, keep: int) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(within > 0, between / within, np.inf)
     ratio[~np.isfinite(draws).all(axis=(0, 1))] = np.inf
-    return draws[:, :, np.sort(np.argsort(-ratio, kind="stable")[:keep])].astype(float)
+    return np.asarray(ratio, dtype=np.float64)
 
 
 def _convergence(draws: Floats) -> tuple[Floats, Floats, Floats]:

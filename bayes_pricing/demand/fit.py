@@ -14,6 +14,7 @@ from bayes_pricing.data.assessment import Assessment, assess
 from bayes_pricing.data.gram import Gram, gather_gram
 from bayes_pricing.data.lag import lag_products
 from bayes_pricing.data.panel import PanelSummary, SalesPanel
+from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.data.sample import sample_rows
 from bayes_pricing.demand.choice_of_model import ModelChoice
 from bayes_pricing.demand.design import Design, ModelRequest, build_design
@@ -88,6 +89,8 @@ class DemandFit:
         Wall-clock seconds by stage.
     summary : PanelSummary
         Of the sales that were fitted.
+    roles : ColumnRoles
+        Which of their columns played which role.
     sampler : SamplerSettings
     seed : int
     """
@@ -101,6 +104,7 @@ class DemandFit:
     findings: tuple[Finding, ...]
     seconds: Mapping[str, float]
     summary: PanelSummary
+    roles: ColumnRoles
     sampler: SamplerSettings
     seed: int
 
@@ -177,6 +181,7 @@ def fit_demand(
         findings=(*identification.findings, *design.findings, *extra, *predictions.findings),
         seconds=watch.seconds,
         summary=panel.summary,
+        roles=panel.roles,
         sampler=sampler,
         seed=seed,
     )

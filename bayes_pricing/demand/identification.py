@@ -340,7 +340,7 @@ def _findings(panel: SalesPanel, table: pl.DataFrame) -> Iterator[Finding]:
         "often_sold_out",
         table.filter(pl.col("sold_out_share") > SOLD_OUT_SHARE),
         "it was often sold out, so sales understate demand at low prices",
-        "use a model for censored sales, or leave sold-out periods out and say so",
+        "leave sold-out periods out and say so: sales at the stock's end are not demand",
     )
     yield from _named(
         "inside_total",

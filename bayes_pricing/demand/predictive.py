@@ -63,8 +63,9 @@ def check_predictions(posterior: DemandPosterior, rows: pl.DataFrame, *, seed: i
     for start in range(0, rows.height, ROWS_AT_ONCE):
         part = rows.slice(start, ROWS_AT_ONCE)
         pit[start : start + part.height] = _transforms(posterior, part, rng)
+    likelihood = posterior.spec.likelihood
     coverage = tuple((p, float(np.mean(np.abs(pit - 0.5) <= p / 2))) for p in PROBABILITIES)
-    findings = tuple(_finding(p, share) for p, share in coverage if _is_off(p, share, rows.height))
+    findings = tuple(_finding(p, share, likelihood) for p, share in coverage if _is_off(p, share, rows.height))
     return PredictiveCheck(pit=pit, coverage=coverage, findings=findings)
 
 
@@ -73,13 +74,16 @@ def _is_off(probability: float, share: float, rows: int) -> bool:
     return bool(abs(share - probability) > max(COVERAGE_TOLERANCE, chance))
 
 
-def _finding(probability: float, share: float) -> Finding:
+def _finding(probability: float, share: float, likelihood: str) -> Finding:
     narrow = share < probability
+    wider = (
+        "let noise differ by item (--noise-by item)" if likelihood == "lognormal" else "fit --model negative-binomial"
+    )
     return Finding(
         code="predictions_too_narrow" if narrow else "predictions_too_wide",
         severity="warning",
         message=f"{probability:.0%} predictive intervals hold {share:.0%} of sampled rows",
-        remedy="name what else moves sales as a control, or let noise differ by item (--noise-by item)"
+        remedy=f"name what else moves sales as a control, or {wider}"
         if narrow
         else "residuals are more peaked than the model's: ranges of single periods err on the wide side",
     )

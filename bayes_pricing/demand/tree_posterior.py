@@ -282,7 +282,7 @@ def build_tree_posterior(
 ) -> TreePosterior:
     """Put draws, data and item table together; the id is the digest of all of it."""
     digest = hashlib.blake2b(digest_size=32)
-    digest.update(msgspec.json.encode(data.spec) + str(seed).encode() + repr(data.gram.items).encode())
+    digest.update(msgspec.json.encode(data.spec) + str(seed).encode() + items.write_csv().encode())
     for part in (data.gram, prior, draws):
         for field in fields(part):
             value = getattr(part, field.name)

@@ -72,8 +72,22 @@ def power_scaling_gradient(values: Floats, log_prior: Floats) -> float:
 def population_log_prior(posterior: DemandPosterior) -> Floats:
     """Log density of the prior of the population's mean elasticity at its draws, array (S,), up to a constant."""
     draws = posterior.coefficients("population").sel(coefficient="log_price").transpose("chain", "draw").to_numpy()
-    priors = posterior.spec.priors
-    return np.asarray(-0.5 * ((draws.ravel() - priors.elasticity_mean) / priors.elasticity_sd) ** 2, dtype=np.float64)
+    mean, sd = posterior.spec.priors.elasticity_mean, population_prior_sd(posterior)
+    return np.asarray(-0.5 * ((draws.ravel() - mean) / sd) ** 2, dtype=np.float64)
+
+
+def population_prior_sd(posterior: DemandPosterior) -> float:
+    r"""Prior sd of the population's mean elasticity: levels that were dropped have given their variance up.
+
+    .. math:: s^2 = s_\mu^2 + \sum_{	ext{levels dropped above the last kept one}} s_g^2 / n_	ext{levels}
+    """
+    spec = posterior.spec
+    share = spec.priors.elasticity_between_groups**2 / max(len(spec.levels), 1)
+    kept = [bool(posterior.variation(level).sel(coefficient="log_price").max() > 0) for level in spec.levels]
+    waiting = share if not spec.levels else 0.0
+    for is_kept in kept:
+        waiting = 0.0 if is_kept else waiting + share
+    return float(np.sqrt(spec.priors.elasticity_sd**2 + waiting))
 
 
 def prior_sensitivity(block: Block, limits: Limits, price: float, log_prior: Floats) -> PriorSensitivity:
