@@ -236,7 +236,8 @@ def test_the_sampler_agrees_with_nuts_on_the_pymc_model() -> None:
 
 
 def test_course_market_intervals_cover() -> None:
-    hits, category_hits = [], []
+    hits: list[NDArray[np.bool_]] = []
+    category_hits: list[NDArray[np.bool_]] = []
     for seed in (1, 2):
         market = simulate_courses(CourseMarketSettings(), seed=seed)
         frame, truth = market.sales(), market.truth
