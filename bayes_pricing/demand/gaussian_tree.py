@@ -10,6 +10,7 @@ import numpy as np
 from bayes_pricing.data.gram import Floats, Gram
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.demand.tree_kernels import Integers, Tree
+from bayes_pricing.demand.tree_lanes import lay_out
 from bayes_pricing.errors import SpecError
 
 
@@ -151,6 +152,7 @@ def kernel_tree(data: TreeData, gram: Gram, root_mean: Floats) -> Tree:
     child_noise = np.full(sum(sizes) - sizes[0], -1, dtype=np.int64)
     child_noise[parent[: sizes[0]] - sizes[0]] = data.noise_group
     predicted = gram.xtx @ root_mean
+    xtx, xty = np.ascontiguousarray(gram.xtx, dtype=np.float64), np.ascontiguousarray(gram.xty - predicted)
     return Tree(
         k=k,
         level_start=start,
@@ -158,7 +160,8 @@ def kernel_tree(data: TreeData, gram: Gram, root_mean: Floats) -> Tree:
         child_noise=child_noise,
         noise_group=data.noise_group,
         count=np.ascontiguousarray(gram.count, dtype=np.float64),
-        xtx=np.ascontiguousarray(gram.xtx, dtype=np.float64),
-        xty=np.ascontiguousarray(gram.xty - predicted),
+        xtx=xtx,
+        xty=xty,
         yty=np.ascontiguousarray(gram.yty - 2.0 * gram.xty @ root_mean + predicted @ root_mean),
+        lanes=lay_out(xtx, xty, parent[: sizes[0]] - sizes[0]),
     )

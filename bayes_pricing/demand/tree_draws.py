@@ -83,10 +83,11 @@ def draw_upper(seed: int, draw: int, tree: Tree, work: Work, states: Floats) -> 
         states[root - items, a] = s
     for level in range(tree.level_start.shape[0] - 2, 0, -1):
         for node in range(tree.level_start[level], tree.level_start[level + 1]):
+            i = node - items
             fill_normals(seed, draw, node, z, k)
-            _draw_child(node, work.W, work.T, work.t, work.chol, level, states, tree.parent[node] - items, z, k, p)
+            _draw_child(i, work.W, work.T, work.t, work.chol, level, states, tree.parent[node] - items, z, k, p)
             for a in range(p):
-                states[node - items, a] = z[a] if a < k else states[root - items, a]
+                states[i, a] = z[a] if a < k else states[root - items, a]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")

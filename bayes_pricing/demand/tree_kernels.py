@@ -24,8 +24,8 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.tree_lanes import Integers, Lanes, LaneWork, items_moments, items_up, new_lane_work
 
-Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 LOG_2PI = math.log(2.0 * math.pi)
 SMALLEST = 1e-10
 
@@ -42,6 +42,7 @@ class Tree(NamedTuple):
     xtx: Floats  # (items, p, p)
     xty: Floats  # (items, p), the prior mean of the root taken off the response
     yty: Floats  # (items,)
+    lanes: Lanes  # the items' matrices again, side by side
 
 
 class Scales(NamedTuple):
@@ -62,9 +63,9 @@ class Work(NamedTuple):
     log_noise: Floats  # (items,)
     gram: Floats  # (inner nodes and root, p, p)
     info: Floats  # (inner nodes and root, p)
-    W: Floats  # (nodes - 1, k, k)
-    T: Floats  # (nodes - 1, k, p)
-    t: Floats  # (nodes - 1, k)
+    W: Floats  # (inner nodes and root, k, k)
+    T: Floats  # (inner nodes and root, k, p)
+    t: Floats  # (inner nodes and root, k)
     mean: Floats  # (inner nodes and root, p)
     cov: Floats  # (inner nodes and root, p, p)
     moment: Floats  # (levels, k, k): sum of E[zz'] - I
@@ -74,11 +75,13 @@ class Work(NamedTuple):
     F: Floats
     square: Floats
     line: Floats
+    lanes: LaneWork
 
 
-def new_scratch(k: int, p: int, levels: int = 1, items: int = 1, inner: int = 1) -> Work:
+def new_scratch(
+    k: int, p: int, levels: int = 1, items: int = 1, inner: int = 1, lanes: tuple[int, int] = (1, 1)
+) -> Work:
     """Scratch arrays for so many nodes; the default is enough for drawing items one at a time."""
-    nodes = items + inner - 1
     return Work(
         sd=np.zeros((levels, k)),
         corr=np.zeros((levels, k, k)),
@@ -86,9 +89,9 @@ def new_scratch(k: int, p: int, levels: int = 1, items: int = 1, inner: int = 1)
         log_noise=np.zeros(items),
         gram=np.zeros((inner, p, p)),
         info=np.zeros((inner, p)),
-        W=np.zeros((nodes, k, k)),
-        T=np.zeros((nodes, k, p)),
-        t=np.zeros((nodes, k)),
+        W=np.zeros((inner, k, k)),
+        T=np.zeros((inner, k, p)),
+        t=np.zeros((inner, k)),
         mean=np.zeros((inner, p)),
         cov=np.zeros((inner, p, p)),
         moment=np.zeros((levels, k, k)),
@@ -98,13 +101,15 @@ def new_scratch(k: int, p: int, levels: int = 1, items: int = 1, inner: int = 1)
         F=np.zeros((k, p + 1)),
         square=np.zeros((5, p, p)),
         line=np.zeros((4, p)),
+        lanes=new_lane_work(k, p, *lanes),
     )
 
 
 def new_work(tree: Tree) -> Work:
     """Scratch arrays that fit `tree`."""
     items, p = tree.xty.shape
-    return new_scratch(tree.k, p, len(tree.level_start) - 1, items, len(tree.parent) + 1 - items)
+    blocks, lanes = tree.lanes.up.shape
+    return new_scratch(tree.k, p, len(tree.level_start) - 1, items, len(tree.parent) + 1 - items, (blocks, lanes))
 
 
 @nb.njit(inline="always", error_model="numpy")
@@ -167,18 +172,18 @@ def eliminate(i, weight, G, h, chol, level, node, W, T, t, M, C, F, k, p):  # ty
     return constant
 
 
-@nb.njit(inline="always", error_model="numpy")
-def _send(i, weight, G, h, node, T, t, up, gram, info, k, p):  # type: ignore[no-untyped-def]
-    """Add a node's message (lower triangle) to what its parent holds."""
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _send(i, gram, info, T, t, up, k, p):  # type: ignore[no-untyped-def]
+    """Add an inner node's message (lower triangle) to what its parent holds."""
     for a in range(p):
         for b in range(a + 1):
-            s = G[i, a, b] * weight
+            s = gram[i, a, b]
             for c in range(k):
-                s -= T[node, c, a] * T[node, c, b]
+                s -= T[i, c, a] * T[i, c, b]
             gram[up, a, b] += s
-        s = h[i, a] * weight
+        s = info[i, a]
         for c in range(k):
-            s -= T[node, c, a] * t[node, c]
+            s -= T[i, c, a] * t[i, c]
         info[up, a] += s
 
 
@@ -192,18 +197,19 @@ def marginal(tree: Tree, scales: Scales, work: Work) -> float:
     gram.fill(0.0)
     info.fill(0.0)
     total = 0.0
-    xtx, xty, yty, count, parent, log_noise = tree.xtx, tree.xty, tree.yty, tree.count, tree.parent, work.log_noise
+    weights = work.lanes.weight
+    width = weights.shape[1]
     for i in range(items):
-        weight = math.exp(-2.0 * log_noise[i])
-        total += eliminate(i, weight, xtx, xty, chol, 0, i, W, T, t, M, C, F, k, p)
-        total -= 0.5 * (count[i] * (LOG_2PI + 2.0 * log_noise[i]) + weight * yty[i])
-        _send(i, weight, xtx, xty, i, T, t, parent[i] - items, gram, info, k, p)
+        weight = math.exp(-2.0 * work.log_noise[i])
+        weights[i // width, i % width] = weight
+        total -= 0.5 * (tree.count[i] * (LOG_2PI + 2.0 * work.log_noise[i]) + weight * tree.yty[i])
+    total += items_up(tree.lanes, work.lanes, chol[0], gram, info)
     for level in range(1, tree.level_start.shape[0] - 1):
         for node in range(tree.level_start[level], tree.level_start[level + 1]):
             i = node - items
             _mirror(gram, i, p)
-            total += eliminate(i, 1.0, gram, info, chol, level, node, W, T, t, M, C, F, k, p)
-            _send(i, 1.0, gram, info, node, T, t, parent[node] - items, gram, info, k, p)
+            total += eliminate(i, 1.0, gram, info, chol, level, i, W, T, t, M, C, F, k, p)
+            _send(i, gram, info, T, t, tree.parent[node] - items, k, p)
     return total + _solve_root(root - items, scales, work, p)
 
 
@@ -242,9 +248,9 @@ def _solve_root(r, scales, work, p):  # type: ignore[no-untyped-def]
     return constant
 
 
-@nb.njit(inline="always", error_model="numpy")
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def _add_moment(node, level, up, W, T, t, mean, cov, V, X, r, moment, k, p):  # type: ignore[no-untyped-def]
-    """Add E[zz'] - I of a node (lower triangle) to its level's sum; leave t - T mean in ``r[0]``; return its trace."""
+    """Add E[zz'] - I of an inner node (lower triangle) to its level's sum; leave t - T mean in ``r[0]``."""
     for a in range(k):
         s = t[node, a]
         for b in range(p):
@@ -268,32 +274,29 @@ def _add_moment(node, level, up, W, T, t, mean, cov, V, X, r, moment, k, p):  # 
             for c in range(b, k):
                 s += X[a, c] * W[node, c, b]
             V[a, b] = s
-    trace = -1.0 * k
     for a in range(k):
         for b in range(a + 1):
             s = 0.0
             for c in range(a, k):
                 s += W[node, c, a] * V[c, b]
             moment[level, a, b] += s
-        trace += s
         moment[level, a, a] -= 1.0
-    return trace
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _descend(node, i, up, level, k, p, work):  # type: ignore[no-untyped-def]
+def _descend(i, up, level, k, p, work):  # type: ignore[no-untyped-def]
     """Posterior mean and covariance of an inner node's state, from its parent's (``work.line[0]`` holds t - T mean)."""
     T, W, L = work.T, work.W, work.chol
     z, B, D, V = work.line[1], work.square[0], work.square[1], work.square[2]
     for a in range(k):
         s = 0.0
         for c in range(a, k):
-            s += W[node, c, a] * work.line[0, c]
+            s += W[i, c, a] * work.line[0, c]
         z[a] = s
         for b in range(p):
             s = 0.0
             for c in range(a, k):
-                s += W[node, c, a] * T[node, c, b]
+                s += W[i, c, a] * T[i, c, b]
             B[a, b] = s
     for a in range(p):
         work.mean[i, a] = work.mean[up, a]
@@ -314,7 +317,7 @@ def _descend(node, i, up, level, k, p, work):  # type: ignore[no-untyped-def]
         for b in range(k):
             s = 0.0
             for c in range(min(a, b) + 1):
-                s += L[level, a, c] * W[node, b, c]
+                s += L[level, a, c] * W[i, b, c]
             B[a, b] = s
     for a in range(p):
         for b in range(a + 1):
@@ -332,27 +335,22 @@ def _descend(node, i, up, level, k, p, work):  # type: ignore[no-untyped-def]
 def marginal_gradient(tree: Tree, work: Work, noise_gradient: Floats) -> None:
     """After :func:`marginal`: sum E[zz'] - I by level into `work.moment`, d/d log noise by group (if any groups)."""
     items, p = tree.xty.shape
-    k, groups = tree.k, noise_gradient.shape[0]
-    moment, W, T, t, mean, cov = work.moment, work.W, work.T, work.t, work.mean, work.cov
-    V, X, r = work.M, work.C, work.line
-    parent, yty, count, log_noise = tree.parent, tree.yty, tree.count, work.log_noise
+    k, moment, mean, cov, parent = tree.k, work.moment, work.mean, work.cov, tree.parent
     moment.fill(0.0)
     noise_gradient.fill(0.0)
     for level in range(tree.level_start.shape[0] - 2, 0, -1):
         for node in range(tree.level_start[level], tree.level_start[level + 1]):
-            _add_moment(node, level, parent[node] - items, W, T, t, mean, cov, V, X, r, moment, k, p)
-            _descend(node, node - items, parent[node] - items, level, k, p, work)
-    for i in range(items):
-        trace = _add_moment(i, 0, parent[i] - items, W, T, t, mean, cov, V, X, r, moment, k, p)
-        if groups > 0:
-            s = yty[i] * math.exp(-2.0 * log_noise[i]) - trace - count[i]
-            for a in range(k):
-                s -= t[i, a] * t[i, a]
-            noise_gradient[tree.noise_group[i]] += s
+            i, up = node - items, parent[node] - items
+            _add_moment(i, level, up, work.W, work.T, work.t, mean, cov, work.M, work.C, work.line, moment, k, p)
+            _descend(i, up, level, k, p, work)
+    if noise_gradient.shape[0] > 0:
+        for i in range(items):
+            weighted = tree.yty[i] * math.exp(-2.0 * work.log_noise[i])
+            noise_gradient[tree.noise_group[i]] += weighted - tree.count[i]
+        _parent_scores(tree, work, noise_gradient, p)
+    items_moments(tree.lanes, work.lanes, mean, cov, moment[0], tree.noise_group, noise_gradient)
     for level in range(tree.level_start.shape[0] - 1):
         _mirror(moment, level, k)
-    if groups > 0:
-        _parent_scores(tree, work, noise_gradient, p)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")

@@ -9,7 +9,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.tree_draws import _draw_child, draw_upper
+from bayes_pricing.demand.tree_draws import draw_upper
 from bayes_pricing.demand.tree_kernels import Tree
 
 
@@ -86,19 +86,40 @@ def _log_scale_density(x, n, low, high, precision, mean):  # type: ignore[no-unt
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
+def _draw_in_lane(i, e, W, T, t, chol, states, up, z, k, p):  # type: ignore[no-untyped-def]
+    """Turn standard normals `z` into an item's coefficients given its parent's state: x + L W'(t - T x + z)."""
+    for a in range(k):
+        s = t[i, a, e] + z[a]
+        for b in range(p):
+            s -= T[i, a, b, e] * states[up, b]
+        z[a] = s
+    for a in range(k):
+        s = 0.0
+        for c in range(a, k):
+            s += W[i, c, a, e] * z[c]
+        z[a] = s
+    for a in range(k - 1, -1, -1):
+        s = states[up, a]
+        for c in range(a + 1):
+            s += chol[0, a, c] * z[c]
+        z[a] = s
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def draw_coefficients_and_noise(rng, draw_seed, iteration, tree, work, state):  # type: ignore[no-untyped-def]
     """All coefficients given the hyper-parameters (after `marginal`), then every item's log noise sd given them."""
     items, p = tree.xty.shape
     k = tree.k
     states, z = state.states, work.line[1]
     draw_upper(draw_seed, iteration, tree, work, states)
-    W, T, t, chol, parent, xtx, xty = work.W, work.T, work.t, work.chol, tree.parent, tree.xtx, tree.xty
+    W, T, t, width = work.lanes.W, work.lanes.T, work.lanes.t, tree.lanes.up.shape[1]
+    chol, parent, xtx, xty = work.chol, tree.parent, tree.xtx, tree.xty
     precision = math.exp(-2.0 * state.spread[0])
     for i in range(items):
         up = parent[i] - items
         for a in range(k):
             z[a] = rng.standard_normal()
-        _draw_child(i, W, T, t, chol, 0, states, up, z, k, p)
+        _draw_in_lane(i // width, i % width, W, T, t, chol, states, up, z, k, p)
         for a in range(k, p):
             z[a] = states[up, a]
         rss = tree.yty[i]
