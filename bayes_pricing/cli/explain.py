@@ -41,7 +41,7 @@ def explain(
     """
     import msgspec
 
-    from bayes_pricing.cli.policy import decide, read_policy
+    from bayes_pricing.cli.policy import decidable, decide, read_policy
     from bayes_pricing.pricing import explanation
     from bayes_pricing.pricing.wording import word
     from bayes_pricing.registry import load_fit
@@ -50,7 +50,7 @@ def explain(
     coupled = limits.max_shortfall is not None or limits.max_changes is not None
     with progress_bar() as progress:
         progress(0.1, "reading the model")
-        posterior = load_fit(model.model_dir).posterior
+        posterior = decidable(load_fit(model.model_dir))
         progress(0.3, "judging prices on every posterior draw")
         decision = decide(posterior, money, limits, seed=seed, items=None if coupled else [item])
         explained = explanation.explain(posterior, decision, item)

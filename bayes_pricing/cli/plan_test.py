@@ -134,11 +134,11 @@ def _from_model(
     limits: LimitFlags,
 ) -> TestPlan:
     """Plan from a fitted model; `arm` is the price to test and the length of a period in weeks."""
-    from bayes_pricing.cli.policy import objective_of
+    from bayes_pricing.cli.policy import decidable, objective_of
     from bayes_pricing.experiments.price_test import plan_price_test
     from bayes_pricing.registry import load_fit
 
-    posterior = load_fit(model_dir).posterior
+    posterior = decidable(load_fit(model_dir))
     return plan_price_test(
         posterior,
         money.economics(),

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bayes_pricing.cli.decision_flags import LimitFlags, MoneyFlags
-from bayes_pricing.errors import SpecError
+from bayes_pricing.errors import Finding, Refusal, SpecError
 
 if TYPE_CHECKING:
+    from bayes_pricing.demand.fit import DemandFit
     from bayes_pricing.demand.posterior import DemandPosterior
     from bayes_pricing.pricing.decision import PriceDecision
     from bayes_pricing.pricing.profit import Objective
@@ -52,6 +53,29 @@ def read_policy(path: Path | None, money: MoneyFlags, limits: LimitFlags) -> tup
         )
     except msgspec.ValidationError as error:
         raise SpecError(f"The policy file {path}: {error}.") from error
+
+
+def decidable(fitted: DemandFit) -> DemandPosterior:
+    """The posterior of a fit whose items have prices of their own.
+
+    Raises
+    ------
+    Refusal
+        If items were pooled for want of any that was seen at two prices: there is no price of today's to move.
+    """
+    pooled = [finding for finding in fitted.findings if finding.code == "items_pooled"]
+    if pooled:
+        raise Refusal(
+            [
+                Finding(
+                    code="items_pooled",
+                    severity="error",
+                    message="items were pooled by category, as none was seen at two prices: none has a price to move",
+                    remedy="read the elasticities only, or sell each item at two prices and fit again",
+                )
+            ]
+        )
+    return fitted.posterior
 
 
 def objective_of(posterior: DemandPosterior, money: MoneyFlags, limits: LimitFlags) -> Objective:

@@ -41,7 +41,7 @@ def recommend(
     json
         One JSON document on standard output.
     """
-    from bayes_pricing.cli.policy import decide, objective_of, read_policy
+    from bayes_pricing.cli.policy import decidable, decide, objective_of, read_policy
     from bayes_pricing.pricing.decision import decision_json
     from bayes_pricing.pricing.optimizer import evaluate_prices
     from bayes_pricing.registry import load_fit
@@ -49,7 +49,7 @@ def recommend(
     money, limits = read_policy(policy, money or MoneyFlags(), limits or LimitFlags())
     with progress_bar() as progress:
         progress(0.1, "reading the model")
-        posterior = load_fit(model.model_dir).posterior
+        posterior = decidable(load_fit(model.model_dir))
         progress(0.3, "judging prices on every posterior draw")
         if evaluate is None:
             decision = decide(posterior, money, limits, seed=seed)

@@ -41,7 +41,7 @@ def report(
     json
         One JSON document on standard output.
     """
-    from bayes_pricing.cli.policy import decide, read_policy
+    from bayes_pricing.cli.policy import decidable, decide, read_policy
     from bayes_pricing.pricing.decision import boldest_changes
     from bayes_pricing.registry import load_fit
     from bayes_pricing.reporting import assemble
@@ -53,7 +53,7 @@ def report(
         progress(0.1, "reading the model")
         fitted = load_fit(model.model_dir)
         progress(0.3, "judging prices on every posterior draw")
-        decision = decide(fitted.posterior, money, limits, seed=seed)
+        decision = decide(decidable(fitted), money, limits, seed=seed)
         progress(0.8, "writing the report")
         stories = [item.item for item in boldest_changes(decision, STORIES)]
         path = write_report(

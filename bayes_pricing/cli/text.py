@@ -90,7 +90,13 @@ def decision_lines(decision: PriceDecision, changes: int = LARGEST_CHANGES) -> l
             f"Expected shortfall (mean loss over the worst {portfolio.shortfall_share:.0%} of draws): "
             f"{portfolio.expected_shortfall:,.0f} {money}."
         )
-    lines.append(f"At most {portfolio.gap:.2%} of the uplift is left on the table (engine: {portfolio.engine}).")
+    if not portfolio.feasible:
+        broken = ", ".join(name for name, amount in portfolio.residuals if amount > 0)
+        lines.append(f"These prices break limits: {broken}.")
+    lines.append(
+        f"The best allowed prices cannot bring more than {portfolio.upper_bound:+,.0f} {money} of {decision.objective} "
+        f"(engine: {portfolio.engine})."
+    )
     boldest = boldest_changes(decision, changes)
     lines += ["", "Largest changes:"] if boldest else []
     for item in boldest:

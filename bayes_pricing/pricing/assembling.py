@@ -21,7 +21,7 @@ from bayes_pricing.pricing.decision import (
     estimate,
     estimates,
 )
-from bayes_pricing.pricing.judging import SMALLEST_MOVE, Judged
+from bayes_pricing.pricing.judging import SMALLEST_MOVE, Judged, off_ladder
 from bayes_pricing.pricing.ladder import binding_limits
 from bayes_pricing.pricing.outlook import Block
 from bayes_pricing.pricing.problem import Problem
@@ -209,6 +209,8 @@ def _actions(judged: Judged, where: slice, moved: NDArray[np.intp]) -> list[Acti
 
 def _portfolio(problem: Problem, solution: Solution, totals: _Totals) -> PortfolioDecision:
     place = OBJECTIVES.index(problem.objective)
+    costless = bool(np.isnan(problem.facts.profit.charge).all())
+    metrics = [metric for metric in OBJECTIVES if metric != "profit" or not costless]
     change = totals.change[place]
     shortfall, share = problem.limits.shortfall, DEFAULT_TAIL
     if shortfall is not None:
@@ -217,6 +219,9 @@ def _portfolio(problem: Problem, solution: Solution, totals: _Totals) -> Portfol
     held_out = None if chosen_on is None else np.setdiff1d(np.arange(change.size), chosen_on)
     risk = _shortfall(change if chosen_on is None else change[chosen_on], share)
     residuals: list[tuple[str, float]] = [(name, float(count)) for name, count in totals.broken.items()]
+    if problem.limits.ladder is not None:
+        off = off_ladder(problem.limits.ladder, solution.prices, problem.facts.current_price)
+        residuals.append((problem.limits.ladder.name, float(off.sum())))
     if shortfall is not None and risk is not None:
         beyond = risk - shortfall.amount
         scale = max(abs(shortfall.amount), 1e-6 * abs(float(totals.current[place].mean())))
@@ -240,9 +245,9 @@ def _portfolio(problem: Problem, solution: Solution, totals: _Totals) -> Portfol
         residuals=tuple(residuals),
         engine=solution.engine,
         feasible=feasible,
-        changes=_by_metric(totals.change),
-        current=_by_metric(totals.current),
-        recommended=_by_metric(totals.current + totals.change),
+        changes=_by_metric(totals.change, metrics),
+        current=_by_metric(totals.current, metrics),
+        recommended=_by_metric(totals.current + totals.change, metrics),
         change_draws=_labelled(totals.change, problem.chains),
         current_draws=_labelled(totals.current, problem.chains),
     )
@@ -260,8 +265,8 @@ def _shortfall(change: Floats, share: float) -> float | None:
     return -float(tail_mean(change, share))
 
 
-def _by_metric(draws: Floats) -> dict[str, Estimate]:
-    return {metric: estimate(draws[index]) for index, metric in enumerate(OBJECTIVES)}
+def _by_metric(draws: Floats, metrics: list[Objective]) -> dict[str, Estimate]:
+    return {metric: estimate(draws[OBJECTIVES.index(metric)]) for metric in metrics}
 
 
 def _labelled(draws: Floats, chains: int) -> xr.DataArray:

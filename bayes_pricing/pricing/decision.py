@@ -173,7 +173,7 @@ class PortfolioDecision:
     feasible : bool
         Recomputed from the prices.
     changes, current, recommended : dict of str to Estimate
-        ``revenue, profit, units`` per period of all items.
+        ``revenue, profit, units`` per period of all items; no ``profit`` where no cost is known.
     change_draws, current_draws : DataArray, dims (metric, chain, draw)
     """
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.errors import Finding
-from bayes_pricing.pricing.constraints import Support
+from bayes_pricing.pricing.constraints import PriceLadder, Support
 from bayes_pricing.pricing.ladder import GRID_POINTS, Choice, best_on_each_draw, choose_prices, conflicting_limits
 from bayes_pricing.pricing.outlook import Block, Bools, Outlook
 from bayes_pricing.pricing.problem import Problem
@@ -104,6 +104,8 @@ def judge_given(problem: Problem, prices: Floats) -> tuple[tuple[Finding, ...], 
         given = prices[where]
         outlook = Outlook(block=block, prices=given[:, None])
         broken = {limit.name: ~limit.allows(outlook)[:, 0] for limit in problem.limits.item}
+        if problem.limits.ladder is not None:
+            broken[problem.limits.ladder.name] = off_ladder(problem.limits.ladder, given, block.facts.current_price)
         tails = check_tails(block, given)
         for row, item in enumerate(block.facts.items):
             names = [name for name, breaks in broken.items() if breaks[row]]
@@ -112,6 +114,13 @@ def judge_given(problem: Problem, prices: Floats) -> tuple[tuple[Finding, ...], 
                 found.append(_few_draws(item))
             findings.append(tuple(found))
     return tuple(findings)
+
+
+def off_ladder(ladder: PriceLadder, prices: Floats, current: Floats) -> Bools:
+    """Which prices (J,) are no rung of the ladder; today's price is a choice even where it is none."""
+    rungs = [ladder.rungs(price * (1.0 - 1e-6), price * (1.0 + 1e-6)) for price in prices.tolist()]
+    missing = np.array([rung.size == 0 for rung in rungs], dtype=np.bool_)
+    return missing & (np.abs(np.log(prices / current)) > SMALLEST_MOVE)
 
 
 def _judge_block(problem: Problem, block: Block, points: int) -> Judged:

@@ -22,6 +22,7 @@ from bayes_pricing.pricing.solution import Solution
 from bayes_pricing.pricing.value_of_information import TestingRule
 
 DEFAULT_TESTING = TestingRule()
+WITHDRAWN_SHARE = 0.1
 
 
 def optimize_prices(
@@ -53,7 +54,7 @@ def optimize_prices(
     seed : int
         Splits the draws in two where a portfolio risk limit is enforced on one half and checked on the other.
     items : sequence of str, optional
-        All items when left out.
+        When left out, all that are still sold when the data end; a finding names the others.
     testing : TestingRule or None
         When an item is to be tested first; None never asks for a test.
 
@@ -68,6 +69,9 @@ def optimize_prices(
     Refusal
         If portfolio limits cannot be met by any allowed prices; the finding names the largest attainable floor.
     """
+    gone: tuple[Finding, ...] = ()
+    if items is None:
+        items, gone = on_sale(posterior)
     problem = build_problem(
         posterior, economics, objective, limits, horizon_periods=horizon_periods, items=items, testing=testing
     )
@@ -75,7 +79,8 @@ def optimize_prices(
     solution = _separable(judged)
     if problem.limits.couples:
         solution = solve_coupled(problem, judged, solution, seed=seed)
-    return assemble(problem, judged, solution, seed=seed)
+    decision = assemble(problem, judged, solution, seed=seed)
+    return replace(decision, findings=(*decision.findings, *gone))
 
 
 def _separable(judged: Judged) -> Solution:
@@ -86,6 +91,30 @@ def _separable(judged: Judged) -> Solution:
         certificate=f"every one of {GRID_POINTS} grid prices or ladder rungs an item, refined around the best",
         engine="grid",
     )
+
+
+def on_sale(posterior: DemandPosterior) -> tuple[list[str] | None, tuple[Finding, ...]]:
+    """Items still sold when the data end (None for all of them), and a finding that names those that are not.
+
+    An item counts as withdrawn where its last row lies further before the last period of all than a tenth of the time
+    the data span.
+    """
+    table = posterior.items.select("item", "first_period", "last_period")
+    if table["last_period"].null_count():
+        return None, ()
+    first, last = (table[name].to_physical().to_numpy() for name in ("first_period", "last_period"))
+    gone = last.max() - last > WITHDRAWN_SHARE * (last.max() - first.min())
+    names = table["item"].to_numpy()
+    if not gone.any():
+        return None, ()
+    shown = ", ".join(repr(str(name)) for name in names[gone][:3])
+    finding = Finding(
+        code="not_on_sale",
+        severity="warning",
+        message=f"{int(gone.sum())} items had stopped selling well before the data end, e.g. {shown}",
+        remedy="no price is given for them; name them among the items where they are still sold",
+    )
+    return [str(name) for name in names[~gone]], (finding,)
 
 
 def evaluate_prices(
