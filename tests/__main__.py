@@ -13,6 +13,7 @@ STEPS = {
     "format": ("ruff", "format", "--check", "."),
     "layers": ("lint-imports",),
     "types": ("mypy",),
+    "docs": ("sphinx-build", "-W", "-q", "-b", "html", "docs", "docs/_build"),
     "tests": ("pytest", "-q", "-n", "2", "--dist", "loadgroup", "--durations", "15"),
 }
 
