@@ -278,6 +278,7 @@ def demo_lines(run: DemoRun) -> list[str]:
         f"{diagnostics.min_ess_bulk:,.0f}, {diagnostics.divergences} divergences.",
         "",
         *elasticity_lines(fitted.posterior, truth),
+        *finding_lines(finding for finding in fitted.findings if finding.severity != "info"),
         "",
         *baseline_lines(run),
         "",
