@@ -6,7 +6,8 @@ import numpy as np
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.count_data import CountData
-from bayes_pricing.demand.count_density import Counts, hyper_size
+from bayes_pricing.demand.count_density import Counts, Nest, Scales, hyper_size
+from bayes_pricing.demand.count_likelihood import Cells
 from bayes_pricing.demand.count_start import OVERDISPERSION_SCALE, RoughFit, fit_roughly
 
 
@@ -23,7 +24,7 @@ def build_counts(data: CountData) -> tuple[Counts, RoughFit]:
     >>> from bayes_pricing.demand.spec import DemandSpec
     >>> frame = pl.DataFrame({"item": ["a", "b", "b"], "price": [1.0, 2.0, 3.0], "quantity": [7, 5, 4]})
     >>> counts, _ = build_counts(build_count_data(frame, DemandSpec(likelihood="poisson", levels=())))
-    >>> counts.order.tolist(), counts.slot_start.tolist(), counts.total.tolist()
+    >>> counts.nest.order.tolist(), counts.cells.slot_start.tolist(), counts.cells.total.tolist()
     ([1, 0], [0, 2, 3], [5.0, 7.0, 4.0])
     """
     rough = fit_roughly(data)
@@ -36,10 +37,16 @@ def build_counts(data: CountData) -> tuple[Counts, RoughFit]:
     place = np.lexsort((rank[data.item], slots))
     moved = np.concatenate([order, np.arange(items, len(nodes.parent))])
     rotation, information, pull = (array[moved] for array in _coordinates(rough))
-    counts = Counts(
+    nest = Nest(
         level_start=nodes.level_start,
         parent=nodes.parent[moved],
         order=order,
+        root_mean=np.ascontiguousarray(prior.root_mean[:k]),
+        rotation=np.ascontiguousarray(rotation.transpose(1, 2, 0)),
+        information=np.ascontiguousarray(information.T),
+        pull=np.ascontiguousarray(pull.T),
+    )
+    cells = Cells(
         slot_start=np.concatenate([[0], np.cumsum(np.bincount(slots))]).astype(np.int64),
         predictors=np.ascontiguousarray(data.predictors[place, :k].T),
         shared=np.ascontiguousarray(data.predictors[place, k:].T),
@@ -48,17 +55,15 @@ def build_counts(data: CountData) -> tuple[Counts, RoughFit]:
         exposure=data.exposure[place],
         counts=data.counts,
         count_rows=data.count_rows,
+    )
+    scales = Scales(
         between_sd=np.ascontiguousarray(prior.between_sd),
-        root_mean=np.ascontiguousarray(prior.root_mean[:k]),
         root_sd=np.ascontiguousarray(prior.root_sd[:k]),
         shared_sd=np.ascontiguousarray(prior.root_sd[k:]),
         concentration=float(prior.concentration),
-        overdispersion_scale=OVERDISPERSION_SCALE if data.spec.likelihood == "negative_binomial" else 0.0,
-        rotation=np.ascontiguousarray(rotation.transpose(1, 2, 0)),
-        information=np.ascontiguousarray(information.T),
-        pull=np.ascontiguousarray(pull.T),
+        overdispersion=OVERDISPERSION_SCALE if data.spec.likelihood == "negative_binomial" else 0.0,
     )
-    return counts, rough
+    return Counts(nest=nest, cells=cells, scales=scales), rough
 
 
 def _coordinates(rough: RoughFit) -> tuple[Floats, Floats, Floats]:
@@ -113,8 +118,8 @@ def _reference_priors(rough: RoughFit) -> tuple[Floats, Floats, Floats]:
 
 def start_point(counts: Counts, rough: RoughFit, rng: np.random.Generator) -> Floats:
     """A starting point near the rough fit, dispersed so that chains start apart."""
-    levels, k = counts.between_sd.shape
-    nodes, m, pairs = len(counts.parent), len(counts.shared_sd), k * (k - 1) // 2
+    levels, k = counts.scales.between_sd.shape
+    nodes, m, pairs = len(counts.nest.parent), len(counts.scales.shared_sd), k * (k - 1) // 2
     x: Floats = rng.normal(size=hyper_size(counts) + nodes * k)
     blocks = x[: levels * (k + pairs)].reshape(levels, k + pairs)
     sd = np.sqrt(np.einsum("ljj->lj", rough.covariance))
@@ -122,6 +127,6 @@ def start_point(counts: Counts, rough: RoughFit, rng: np.random.Generator) -> Fl
     blocks[:, :k] += np.log(sd)
     at = levels * (k + pairs)
     x[at : at + m] = rough.shared + rough.shared_sd * x[at : at + m]
-    if counts.overdispersion_scale > 0:
+    if counts.scales.overdispersion > 0:
         x[at + m] = -0.5 * np.log(rough.dispersion) + 0.1 * x[at + m]
     return x

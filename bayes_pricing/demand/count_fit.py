@@ -138,7 +138,7 @@ def _sample(
     import nutpie  # type: ignore[import-untyped]
     from nutpie.compiled_pyfunc import from_pyfunc  # type: ignore[import-untyped]
 
-    size = hyper_size(counts) + counts.information.size
+    size = hyper_size(counts) + counts.nest.information.size
 
     def make_log_density() -> Callable[[Floats], tuple[float, Floats]]:
         work = new_work(counts)
@@ -163,7 +163,7 @@ def _sample(
     model = from_pyfunc(
         size, make_log_density, make_expand, [np.dtype(np.float64)], [(size,)], ["x"], make_initial_point_fn=start
     )
-    smallest = int(np.diff(counts.level_start)[:-1].min())
+    smallest = int(np.diff(counts.nest.level_start)[:-1].min())
     for target in TARGET_ACCEPTANCE[1 if smallest < FEW_UNITS else 0 :]:
         trace = nutpie.sample(
             model,
@@ -195,35 +195,35 @@ def _expand(
     xs: Floats, counts: Counts, work: Work, nodes: NDArray[np.float32], sds: Floats, correlations: Floats
 ) -> None:
     """Coefficients of all nodes, sds and correlations of all levels for every draw."""
-    levels, k = counts.between_sd.shape
+    levels, k = counts.scales.between_sd.shape
     for draw in range(len(xs)):
         fill_coefficients(xs[draw], counts, work)
         for node in range(nodes.shape[1]):
-            place = counts.order[node] if node < len(counts.order) else node
+            place = counts.nest.order[node] if node < len(counts.nest.order) else node
             for j in range(k):
-                nodes[draw, place, j] = work.b[j, node]
+                nodes[draw, place, j] = work.states.b[j, node]
         for level in range(levels):
             pair = 0
             for j in range(k):
-                sds[draw, level, j] = work.sd[level, j]
+                sds[draw, level, j] = work.factors.sd[level, j]
                 for a in range(j):
                     product = 0.0
                     for c in range(k):
-                        product += work.corr[level, j, c] * work.corr[level, a, c]
+                        product += work.factors.corr[level, j, c] * work.factors.corr[level, a, c]
                     correlations[draw, level, pair] = product
                     pair += 1
 
 
 def _posterior(data: CountData, counts: Counts, x: Floats, items: pl.DataFrame, plan: _Plan) -> DrawsPosterior:
     """From unconstrained draws to draws of every coefficient."""
-    shape, (levels, k) = x.shape[:2], counts.between_sd.shape
+    shape, (levels, k) = x.shape[:2], counts.scales.between_sd.shape
     flat = x.reshape(-1, x.shape[2])
-    nodes = np.zeros((len(flat), len(counts.parent), k), dtype=np.float32)
+    nodes = np.zeros((len(flat), len(counts.nest.parent), k), dtype=np.float32)
     sds, correlations = np.zeros((len(flat), levels, k)), np.zeros((len(flat), levels, k * (k - 1) // 2))
     _expand(flat, counts, new_work(counts), nodes, sds, correlations)
-    m, gamma = len(counts.shared_sd), levels * (k + k * (k - 1) // 2)
+    m, gamma = len(counts.scales.shared_sd), levels * (k + k * (k - 1) // 2)
     shared = flat[:, gamma : gamma + m]
-    dispersion = np.exp(-2.0 * flat[:, gamma + m]) if counts.overdispersion_scale > 0 else None
+    dispersion = np.exp(-2.0 * flat[:, gamma + m]) if counts.scales.overdispersion > 0 else None
     by_chain = nodes.reshape(*shape, *nodes.shape[1:])
     population = by_chain[:, :, -1]
     units, uppers = dict[str, tuple[str, ...]](), {"population": population}
@@ -233,7 +233,7 @@ def _posterior(data: CountData, counts: Counts, x: Floats, items: pl.DataFrame, 
         if level in data.tree.levels:
             at = data.tree.levels.index(level)
             units[level] = data.tree.units[at]
-            uppers[level] = by_chain[:, :, counts.level_start[at + 1] : counts.level_start[at + 2]]
+            uppers[level] = by_chain[:, :, counts.nest.level_start[at + 1] : counts.nest.level_start[at + 2]]
             between[level] = sds[:, at + 1].reshape(*shape, k)
             correlation[level] = correlations[:, at + 1].reshape(*shape, correlations.shape[2])
         else:

@@ -132,10 +132,10 @@ def test_density_is_that_of_the_pymc_model(likelihood: Likelihood) -> None:
         """The PyMC model's own unconstrained values at `x`."""
         k, pairs = 3, 3
         fill_coefficients(x, counts, work)
-        found = {"population": work.b[:, -2].copy()}
+        found = {"population": work.states.b[:, -2].copy()}
         for level, name in enumerate(data.tree.level_names):
-            own = work.b[:, counts.level_start[level] : counts.level_start[level + 1]].T
-            found[name] = own[np.argsort(counts.order)] if name == "item" else own.copy()
+            own = work.states.b[:, counts.nest.level_start[level] : counts.nest.level_start[level + 1]].T
+            found[name] = own[np.argsort(counts.nest.order)] if name == "item" else own.copy()
             block = x[level * (k + pairs) : (level + 1) * (k + pairs)]
             found[f"sd_{name}_log__"], found[f"partial_{name}_logodds__"] = block[:k], 2.0 * block[k:]
         at = len(data.tree.level_names) * (k + pairs)
