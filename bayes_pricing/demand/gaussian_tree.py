@@ -9,8 +9,8 @@ import numpy as np
 
 from bayes_pricing.data.gram import Floats, Gram
 from bayes_pricing.demand.spec import DemandSpec
-from bayes_pricing.demand.tree_kernels import Integers, Tree
-from bayes_pricing.demand.tree_lanes import lay_out
+from bayes_pricing.demand.tree_kernels import Tree
+from bayes_pricing.demand.tree_lanes import Integers, lay_out
 from bayes_pricing.errors import SpecError
 
 

@@ -16,7 +16,7 @@ from bayes_pricing.demand.gaussian_tree import SalesRows, TreeData
 from bayes_pricing.demand.tree_prior import TreePrior
 
 
-def build_lognormal_model(rows: SalesRows, data: TreeData, prior: TreePrior) -> pm.Model:
+def build_lognormal_model(rows: SalesRows, data: TreeData, prior: TreePrior, *, non_centred: bool = False) -> pm.Model:
     r"""The Gaussian tree's posterior written row by row, every coefficient a parameter.
 
     .. math:: \log q_{it} \sim N(\alpha_i + \varepsilon_i (\log p_{it} - \overline{\log p}_i) + \beta_i' c_{it}
@@ -29,6 +29,9 @@ def build_lognormal_model(rows: SalesRows, data: TreeData, prior: TreePrior) -> 
     data : TreeData
         Which items, levels and noise groups there are.
     prior : TreePrior
+    non_centred : bool
+        Sample standardised offsets from the parent (``<level>_offset``) instead of the coefficients: the same
+        posterior in coordinates that suit units with few rows.
 
     Returns
     -------
@@ -39,7 +42,7 @@ def build_lognormal_model(rows: SalesRows, data: TreeData, prior: TreePrior) -> 
     """
     with pm.Model() as model:
         k = len(data.coefficients)
-        above, shared = _hierarchy(data, prior)
+        above, shared = _hierarchy(data, prior, non_centred=non_centred)
         controls, shared_controls = rows.controls, rows.shared_controls
         expected = log_demand(
             level=above[rows.item, 0],
@@ -106,7 +109,7 @@ def _negative_binomial(data: CountData, mean: Any) -> None:
     pm.Potential("rows_given_totals", rows - totals)
 
 
-def _hierarchy(data: TreeData, prior: TreePrior) -> tuple[Any, Any]:
+def _hierarchy(data: TreeData, prior: TreePrior, *, non_centred: bool = False) -> tuple[Any, Any]:
     """Coefficients of the items, hung on their levels, hung on the population; and the shared ones."""
     k = len(data.coefficients)
     population = pm.Normal("population", prior.root_mean[:k], prior.root_sd[:k])
@@ -116,7 +119,11 @@ def _hierarchy(data: TreeData, prior: TreePrior) -> tuple[Any, Any]:
         level = data.level_names[at]
         factor = _covariance_factor(level, k, prior.between_sd[at], prior.concentration)
         member = data.membership[at]
-        above = pm.MvNormal(level, mu=above[member], chol=factor, shape=(len(member), k))
+        if non_centred:
+            offset = pm.Normal(f"{level}_offset", shape=(len(member), k))
+            above = pm.Deterministic(level, above[member] + offset @ factor.T)
+        else:
+            above = pm.MvNormal(level, mu=above[member], chol=factor, shape=(len(member), k))
     return above, shared
 
 

@@ -19,7 +19,8 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.tree_kernels import Integers, Scales, Tree, Work, fill_scales, log_posterior, marginal
+from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, fill_scales, log_posterior, marginal
+from bayes_pricing.demand.tree_lanes import Integers
 from bayes_pricing.demand.tree_noise import NoiseState, draw_coefficients_and_noise, draw_noise_population
 
 DIVERGENCE = 1000.0

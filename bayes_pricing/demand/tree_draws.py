@@ -1,4 +1,4 @@
-"""Exact joint draws down the Gaussian tree: upper levels once per hyper-draw, items on demand."""
+"""Exact joint draws down the Gaussian tree, and random numbers that depend on counters alone."""
 
 from __future__ import annotations
 
@@ -10,16 +10,88 @@ from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.tree_kernels import (
-    Integers,
     Scales,
     Tree,
     Work,
-    eliminate,
     fill_scales,
     marginal,
 )
 
 Floats32 = NDArray[np.float32]
+
+# AS 241: numerator and denominator of the three pieces, by rising power
+CENTRE = np.array(
+    [
+        [
+            3.3871328727963666080e0,
+            1.3314166789178437745e2,
+            1.9715909503065514427e3,
+            1.3731693765509461125e4,
+            4.5921953931549871457e4,
+            6.7265770927008700853e4,
+            3.3430575583588128105e4,
+            2.5090809287301226727e3,
+        ],
+        [
+            1.0,
+            4.2313330701600911252e1,
+            6.8718700749205790830e2,
+            5.3941960214247511077e3,
+            2.1213794301586595867e4,
+            3.9307895800092710610e4,
+            2.8729085735721942674e4,
+            5.2264952788528545610e3,
+        ],
+    ]
+)
+MIDDLE = np.array(
+    [
+        [
+            1.42343711074968357734e0,
+            4.63033784615654529590e0,
+            5.76949722146069140550e0,
+            3.64784832476320460504e0,
+            1.27045825245236838258e0,
+            2.41780725177450611770e-1,
+            2.27238449892691845833e-2,
+            7.74545014278341407640e-4,
+        ],
+        [
+            1.0,
+            2.05319162663775882187e0,
+            1.67638483018380384940e0,
+            6.89767334985100004550e-1,
+            1.48103976427480074590e-1,
+            1.51986665636164571966e-2,
+            5.47593808499534494600e-4,
+            1.05075007164441684324e-9,
+        ],
+    ]
+)
+TAIL = np.array(
+    [
+        [
+            6.65790464350110377720e0,
+            5.46378491116411436990e0,
+            1.78482653991729133580e0,
+            2.96560571828504891230e-1,
+            2.65321895265761230930e-2,
+            1.24266094738807843860e-3,
+            2.71155556874348757815e-5,
+            2.01033439929228813265e-7,
+        ],
+        [
+            1.0,
+            5.99832206555887937690e-1,
+            1.36929880922735805310e-1,
+            1.48753612908506148525e-2,
+            7.86869131145613259100e-4,
+            1.84631831751005468180e-5,
+            1.42151175831644588870e-7,
+            2.04426310338993978564e-15,
+        ],
+    ]
+)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -32,18 +104,52 @@ def mix(x: np.uint64) -> np.uint64:
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
+def counter_of(seed: int, draw: int, unit: int) -> np.uint64:
+    """Where the random numbers of one unit in one draw begin: the same in every process and order."""
+    return mix(np.uint64(mix(np.uint64(mix(np.uint64(seed)) + np.uint64(draw))) + np.uint64(unit)))
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def normal_of(counter: np.uint64) -> float:
+    """Standard normal number of a counter: the normal quantile of its 53 mixed bits."""
+    return normal_quantile((np.float64(mix(counter) >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0))
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def normal_quantile(p: float) -> float:
+    """Quantile of the standard normal to sixteen digits (Wichura 1988, algorithm AS 241).
+
+    Examples
+    --------
+    >>> round(normal_quantile(0.975), 8)
+    1.95996398
+    """
+    q = p - 0.5
+    if abs(q) <= 0.425:
+        r = 0.180625 - q * q
+        value: float = q * _ratio(r, CENTRE)
+        return value
+    r = math.sqrt(-math.log(p if q < 0.0 else 1.0 - p))
+    value = _ratio(r - 1.6, MIDDLE) if r <= 5.0 else _ratio(r - 5.0, TAIL)
+    return -value if q < 0.0 else value
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _ratio(r, coefficients):  # type: ignore[no-untyped-def]
+    """Quotient of two polynomials of degree seven."""
+    above, below = coefficients[0, 7], coefficients[1, 7]
+    for power in range(6, -1, -1):
+        above = above * r + coefficients[0, power]
+        below = below * r + coefficients[1, power]
+    return above / below
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def fill_normals(seed: int, draw: int, unit: int, out: Floats, n: int) -> None:
-    """Standard normals that depend on nothing but (seed, draw, unit): the same in every process and order."""
-    state = mix(np.uint64(mix(np.uint64(mix(np.uint64(seed)) + np.uint64(draw))) + np.uint64(unit)))
-    for a in range(0, n, 2):
-        first = mix(np.uint64(state + np.uint64(2 * a)))
-        second = mix(np.uint64(state + np.uint64(2 * a + 1)))
-        u = (np.float64(first >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0)
-        v = np.float64(second >> np.uint64(11)) * (1.0 / 9007199254740992.0)
-        radius = math.sqrt(-2.0 * math.log(u))
-        out[a] = radius * math.cos(2.0 * math.pi * v)
-        if a + 1 < n:
-            out[a + 1] = radius * math.sin(2.0 * math.pi * v)
+    """Standard normals that depend on nothing but (seed, draw, unit)."""
+    counter = counter_of(seed, draw, unit)
+    for a in range(n):
+        out[a] = normal_of(np.uint64(counter + np.uint64(a)))
 
 
 @nb.njit(inline="always", error_model="numpy")
@@ -107,82 +213,3 @@ def draw_uppers(
                 work.log_noise[i] = thetas[d, at + tree.noise_group[i]]
         logs[d] = marginal(tree, scales, work)
         draw_upper(seed, d, tree, work, states[d])
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def draw_items(
-    seed: int,
-    first: int,
-    chosen: Integers,
-    chol: Floats,
-    log_noise: Floats,
-    tree: Tree,
-    states: Floats,
-    work: Work,
-    out: Floats,
-) -> None:
-    """Draws of the chosen items' coefficients given the draws above them, into `out` (draws, chosen, k).
-
-    Parameters
-    ----------
-    first : int
-        Number of the first of these draws in the posterior: what a draw is does not depend on who asks for it.
-    chol : array (draws, k, k)
-        Cholesky factors of the items' covariance.
-    log_noise : array (draws, chosen)
-    states : array (draws, inner nodes and root, p)
-        Less the prior mean of the root.
-    work : Work
-        Any scratch of the tree's k and p.
-    """
-    items, p = tree.xty.shape
-    k = tree.k
-    M, C, F, W, T, t, z = work.M, work.C, work.F, work.W, work.T, work.t, work.line[1]
-    xtx, xty, parent = tree.xtx, tree.xty, tree.parent
-    for d in range(chol.shape[0]):
-        above = states[d]
-        for j in range(chosen.shape[0]):
-            i = chosen[j]
-            weight = math.exp(-2.0 * log_noise[d, j])
-            eliminate(i, weight, xtx, xty, chol, d, 0, W, T, t, M, C, F, k, p)
-            fill_normals(seed, first + d, i, z, k)
-            _draw_child(0, W, T, t, chol, d, above, parent[i] - items, z, k, p)
-            for a in range(k):
-                out[d, j, a] = z[a]
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def own_weights(
-    column: int,
-    own: Floats,
-    chol: Floats,
-    log_noise: Floats,
-    noise_column: Integers,
-    tree: Tree,
-    work: Work,
-    out: Floats,
-) -> None:
-    """Add up, over draws, each item's own information on a coefficient times its conditional posterior variance.
-
-    Parameters
-    ----------
-    own : array (items,)
-        What the item's rows say of the coefficient with its other coefficients free (Schur complement of X'X).
-    log_noise : array (draws, columns)
-    noise_column : array (items,)
-        Which of them is an item's.
-    """
-    items, p = tree.xty.shape
-    k = tree.k
-    M, C, F, W, T, t = work.M, work.C, work.F, work.W, work.T, work.t
-    for d in range(chol.shape[0]):
-        for i in range(items):
-            weight = math.exp(-2.0 * log_noise[d, noise_column[i]])
-            eliminate(i, weight, tree.xtx, tree.xty, chol, d, 0, W, T, t, M, C, F, k, p)
-            variance = 0.0
-            for a in range(k):
-                s = 0.0
-                for c in range(a + 1):
-                    s += W[0, a, c] * chol[d, column, c]
-                variance += s * s
-            out[i] += own[i] * weight * variance

@@ -38,7 +38,7 @@ class Tree(NamedTuple):
     parent: Integers  # (nodes - 1,)
     child_noise: Integers  # (inner nodes and root,): noise group of the items under a node, -1 if it has none
     noise_group: Integers  # (items,)
-    count: Floats  # (items,)
+    count: Floats  # type: ignore[assignment]  # (items,); hides a method of tuples that nobody calls
     xtx: Floats  # (items, p, p)
     xty: Floats  # (items, p), the prior mean of the root taken off the response
     yty: Floats  # (items,)
@@ -78,10 +78,11 @@ class Work(NamedTuple):
     lanes: LaneWork
 
 
-def new_scratch(
-    k: int, p: int, levels: int = 1, items: int = 1, inner: int = 1, lanes: tuple[int, int] = (1, 1)
-) -> Work:
-    """Scratch arrays for so many nodes; the default is enough for drawing items one at a time."""
+def new_work(tree: Tree) -> Work:
+    """Scratch arrays that fit `tree`."""
+    k, (items, p) = tree.k, tree.xty.shape
+    levels, inner = len(tree.level_start) - 1, len(tree.parent) + 1 - items
+    blocks, lanes = tree.lanes.up.shape
     return Work(
         sd=np.zeros((levels, k)),
         corr=np.zeros((levels, k, k)),
@@ -101,15 +102,8 @@ def new_scratch(
         F=np.zeros((k, p + 1)),
         square=np.zeros((5, p, p)),
         line=np.zeros((4, p)),
-        lanes=new_lane_work(k, p, *lanes),
+        lanes=new_lane_work(k, p, blocks, lanes),
     )
-
-
-def new_work(tree: Tree) -> Work:
-    """Scratch arrays that fit `tree`."""
-    items, p = tree.xty.shape
-    blocks, lanes = tree.lanes.up.shape
-    return new_scratch(tree.k, p, len(tree.level_start) - 1, items, len(tree.parent) + 1 - items, (blocks, lanes))
 
 
 @nb.njit(inline="always", error_model="numpy")
@@ -210,7 +204,8 @@ def marginal(tree: Tree, scales: Scales, work: Work) -> float:
             _mirror(gram, i, p)
             total += eliminate(i, 1.0, gram, info, chol, level, i, W, T, t, M, C, F, k, p)
             _send(i, gram, info, T, t, tree.parent[node] - items, k, p)
-    return total + _solve_root(root - items, scales, work, p)
+    root_part: float = _solve_root(root - items, scales, work, p)
+    return total + root_part
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")

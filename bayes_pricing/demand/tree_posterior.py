@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from bayes_pricing.data.gram import Floats, Gram
 from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data, kernel_tree
 from bayes_pricing.demand.spec import DemandSpec
-from bayes_pricing.demand.tree_draws import draw_items, own_weights
-from bayes_pricing.demand.tree_kernels import Tree, new_scratch
+from bayes_pricing.demand.tree_items import draw_items, own_weights
+from bayes_pricing.demand.tree_kernels import Tree
 from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior, correlation_factor, pair_names, split_theta
 from bayes_pricing.demand.tree_sampling import Progress, TreeDraws, available_cores, sample_tree
 from bayes_pricing.errors import SpecError
@@ -49,7 +49,7 @@ class TreePosterior:
         Content address: digest of specification, data, prior, seed and draws.
     kernel : Tree
         The data as the compiled kernels read them.
-    item_factor : array (chain * draw, k, k)
+    item_factor : array (k, k, chain * draw)
         Cholesky factors of the items' covariance around their parent.
     """
 
@@ -136,18 +136,14 @@ class TreePosterior:
         item's own price variation, free of its level and controls, accounts for. Zero when no such variation is left.
         The mean is over at most 500 evenly spaced hyper-draws.
         """
-        every = max(len(self.item_factor) // WEIGHT_DRAWS, 1)
-        log_noise, column = self._flat(self.draws.log_noise), self.data.noise_group
-        if self.draws.item_log_noise is not None:
-            log_noise, column = self._flat(self.draws.item_log_noise), np.arange(len(self.data.gram.items))
-        picked = np.ascontiguousarray(log_noise[::every], dtype=np.float64)
-        weights = np.zeros(len(self.data.gram.items))
-        scratch = new_scratch(self.kernel.k, self.kernel.xty.shape[1])
-        factors = np.ascontiguousarray(self.item_factor[::every])
-        own = price_information(self.kernel.xtx[:, : self.kernel.k, : self.kernel.k])
-        own_weights(1, own, factors, picked, column, self.kernel, scratch, weights)
-        values = np.clip(weights / len(factors), 0.0, 1.0)
-        return xr.DataArray(values, dims=("item",), coords={"item": list(self.data.gram.items)})
+        every = max(self.item_factor.shape[2] // WEIGHT_DRAWS, 1)
+        chosen = np.arange(len(self.data.gram.items), dtype=np.int64)
+        weight, column = self._noise_weights(chosen)
+        factor, weight = (np.ascontiguousarray(values[..., ::every]) for values in (self.item_factor, weight))
+        k, values = self.kernel.k, np.zeros(len(chosen))
+        own = price_information(self.kernel.xtx[:, :k, :k])
+        own_weights(1, own, factor, weight, column, self.kernel.xtx, values)
+        return xr.DataArray(np.clip(values, 0.0, 1.0), dims=("item",), coords={"item": list(self.data.gram.items)})
 
     def hyper(self) -> xr.Dataset:
         """Every sampled hyper-parameter, dims (chain, draw, ...).
@@ -236,27 +232,38 @@ class TreePosterior:
             return self._flat(self.draws.item_log_noise)[:, chosen].astype(np.float64)
         return np.ascontiguousarray(self._flat(self.draws.log_noise)[:, self.data.noise_group[chosen]])
 
+    def _noise_weights(self, chosen: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
+        """One over noise variances (columns, chain * draw), and each chosen item's column."""
+        if self.draws.item_log_noise is not None:
+            log_noise = self._log_noise(chosen)
+            column = np.arange(len(chosen), dtype=np.int64)
+        else:
+            log_noise, column = self._flat(self.draws.log_noise), self.data.noise_group[chosen]
+        return np.ascontiguousarray(np.exp(-2.0 * log_noise).T), column
+
     def _draw_items(self, chosen: NDArray[np.int64]) -> Floats:
-        k, p = self.kernel.k, self.kernel.xty.shape[1]
-        states = self._flat(self.draws.states) - self.prior.root_mean
-        log_noise = self._log_noise(chosen)
-        out = np.empty((len(states), len(chosen), k))
+        """Coefficients (chain, draw, chosen, k), from as many threads as the request is worth."""
+        tree, k = self.kernel, self.kernel.k
+        weight, column = self._noise_weights(chosen)
+        parents, up = np.unique(tree.parent[chosen] - len(self.data.gram.items), return_inverse=True)
+        states = np.moveaxis(self._flat(self.draws.states)[:, parents] - self.prior.root_mean, 0, -1)
+        states = np.ascontiguousarray(states)
+        out = np.empty((len(chosen), k, self.item_factor.shape[2]))
 
         def run(part: slice) -> None:
-            scratch = new_scratch(k, p)
-            first, factor = part.start, self.item_factor[part]
-            draw_items(self.seed, first, chosen, factor, log_noise[part], self.kernel, states[part], scratch, out[part])
+            places, factor = (chosen[part], up[part], column[part]), self.item_factor
+            draw_items(self.seed, 0, *places, factor, weight, tree.xtx, tree.xty, states, out[part])
 
-        parts = available_cores() if out.size >= THREADED_FROM * k else 1
-        edges = np.linspace(0, len(states), parts + 1).astype(int)
-        slices = [slice(int(a), int(b)) for a, b in pairwise(edges)]
+        parts = min(available_cores(), len(chosen)) if out.size >= THREADED_FROM * k else 1
+        edges = np.linspace(0, len(chosen), parts + 1).astype(int)
+        slices = [slice(int(start), int(stop)) for start, stop in pairwise(edges)]
         if parts == 1:
             run(slices[0])
         else:
             with ThreadPoolExecutor(max_workers=parts) as pool:
                 list(pool.map(run, slices))
-        out += self.prior.root_mean[:k]
-        return out.reshape(*self.shape, len(chosen), k)
+        out += self.prior.root_mean[:k, None]
+        return np.moveaxis(out, -1, 0).reshape(*self.shape, len(chosen), k)
 
     def _labelled(self, values: Array, dims: tuple[str, ...], **coords: Sequence[str]) -> xr.DataArray:
         return xr.DataArray(values, dims=("chain", "draw", *dims), coords={name: list(v) for name, v in coords.items()})
@@ -298,7 +305,7 @@ def build_tree_posterior(
         seed=seed,
         id=digest.hexdigest(),
         kernel=kernel_tree(data, data.gram, prior.root_mean),
-        item_factor=np.ascontiguousarray(factor.reshape(-1, *factor.shape[2:])),
+        item_factor=np.ascontiguousarray(np.moveaxis(factor.reshape(-1, *factor.shape[2:]), 0, -1)),
     )
 
 

@@ -21,7 +21,7 @@ from bayes_pricing.demand.tree_noise import new_noise_state
 from bayes_pricing.demand.tree_prior import TreePrior, theta_size, unsigned
 
 Progress = Callable[[int, int], None]
-TARGET_ACCEPT = 0.8
+TARGET_ACCEPT = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -62,7 +62,7 @@ def update_week(posterior: TreePosterior, new_gram: Gram) -> TreePosterior:
     ratios = _log_ratios(posterior, tree, flat)
     picked = _resample(ratios, posterior.seed)
     flat = {name: values[picked] for name, values in flat.items()}
-    draws = _redraw(posterior, tree, flat, posterior.item_factor[picked])
+    draws = _redraw(posterior, tree, flat, _item_factors(posterior)[picked])
     return build_tree_posterior(data, posterior.prior, draws, posterior.items, seed=posterior.seed)
 
 
@@ -115,14 +115,20 @@ def _flatten(draws: TreeDraws) -> dict[str, NDArray[Any]]:
 def _log_ratios(posterior: TreePosterior, tree: Tree, flat: dict[str, NDArray[Any]]) -> Floats:
     """Log marginal likelihood with the new rows less that without, for every draw."""
     logs = [np.zeros(len(flat["theta"])) for _ in range(2)]
+    factor = _item_factors(posterior)
     for rows, out in zip((tree, posterior.kernel), logs, strict=True):
         if "item_log_noise" in flat:
             states = flat["states"] - posterior.prior.root_mean
             typical, spread, start = flat["log_noise"], flat["log_spread"], flat["item_log_noise"]
-            integrate_noise(posterior.item_factor, typical, spread, start, states, rows, out)
+            integrate_noise(factor, typical, spread, start, states, rows, out)
         else:
             _upper_states(posterior, rows, flat, out)
     return logs[0] - logs[1]
+
+
+def _item_factors(posterior: TreePosterior) -> Floats:
+    """Cholesky factors of the items' covariance, draws first."""
+    return np.ascontiguousarray(np.moveaxis(posterior.item_factor, -1, 0))
 
 
 def _upper_states(posterior: TreePosterior, tree: Tree, flat: dict[str, NDArray[Any]], logs: Floats) -> Floats:

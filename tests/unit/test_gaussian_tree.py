@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy import stats
 
 from bayes_pricing.demand.gaussian_tree import build_tree_data, kernel_tree
 from bayes_pricing.demand.spec import DemandSpec, NoiseBy
-from bayes_pricing.demand.tree_draws import draw_items, draw_uppers, fill_normals
-from bayes_pricing.demand.tree_kernels import log_posterior, new_scratch, new_work
+from bayes_pricing.demand.tree_draws import draw_uppers, fill_normals, normal_quantile
+from bayes_pricing.demand.tree_items import draw_items
+from bayes_pricing.demand.tree_kernels import log_posterior, new_work
 from bayes_pricing.demand.tree_prior import (
     build_tree_prior,
     correlation_factor,
@@ -159,10 +161,12 @@ def test_joint_draws_have_the_conditional_moments() -> None:
     empty = np.zeros((0, 0), dtype=np.float32)
     draw_uppers(11, thetas, empty, tree, prior.scales, new_work(tree), states, logs)
     log_sd, partials = split_theta(unsigned(theta, prior.between_sd), 2, k)
-    chol = np.tile(np.exp(log_sd[0])[:, None] * correlation_factor(partials[0], k), (draws, 1, 1))
-    out, log_noise = np.zeros((draws, 4, k)), np.full((draws, 4), theta[-1])
-    draw_items(11, 0, np.arange(4), chol, log_noise, tree, states, new_scratch(k, p), out)
-    sample = np.concatenate([out.reshape(draws, -1) + np.tile(prior.root_mean[:k], 4), states[:, -1, k:]], axis=1)
+    chol = np.tile((np.exp(log_sd[0])[:, None] * correlation_factor(partials[0], k))[:, :, None], draws)
+    out, noise = np.zeros((4, k, draws)), np.full((1, draws), np.exp(-2 * theta[-1]))
+    above, none = np.ascontiguousarray(np.moveaxis(states, 0, -1)), np.zeros(4, dtype=np.int64)
+    draw_items(11, 0, np.arange(4), tree.parent[:4] - 4, none, chol, noise, tree.xtx, tree.xty, above, out)
+    items = out.reshape(4 * k, draws).T + np.tile(prior.root_mean[:k], 4)
+    sample = np.concatenate([items, states[:, -1, k:]], axis=1)
     covariance, mean = dense_prior(market, theta)
     X, weight = market.dense_design(), np.exp(-2 * theta[-1])
     exact = np.linalg.inv(np.linalg.inv(covariance) + weight * X.T @ X)
@@ -180,6 +184,11 @@ def test_normals_depend_only_on_their_counters() -> None:
     fill_normals(7, 12, 5, again, 3)
     assert first.tolist() == again.tolist()
     assert not np.isclose(first, other).any()
+
+
+def test_normal_quantiles_agree_with_scipy() -> None:
+    p = np.concatenate([np.linspace(1e-4, 1 - 1e-4, 999), 10.0 ** -np.arange(5.0, 17.0)])
+    assert_allclose([normal_quantile(one) for one in p], stats.norm.ppf(p), rtol=1e-13, atol=1e-15)
 
 
 def test_normals_are_normal() -> None:

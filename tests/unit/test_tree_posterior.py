@@ -95,7 +95,7 @@ def test_own_data_weight_of_one_coefficient_pair_by_hand() -> None:
     by_hand = np.zeros(9)
     information = price_information(posterior.data.gram.xtx)
     for d in range(2):
-        precision = np.linalg.inv(factor[d] @ factor[d].T)
+        precision = np.linalg.inv(factor[:, :, d] @ factor[:, :, d].T)
         variance = np.linalg.inv(posterior.data.gram.xtx / noise[d] + precision)[:, 1, 1]
         by_hand += 0.5 * information / noise[d] * variance
     assert_allclose(posterior.own_data_weight(), by_hand, rtol=1e-9)
