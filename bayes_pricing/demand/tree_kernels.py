@@ -13,6 +13,9 @@ and downward :math:`E[zz'] = W'(I + \tilde t \tilde t' + T \Omega T') W` with
 :math:`\tilde t = t - T \bar x` for a parent state `x` (its coefficients, then the shared ones) with mean
 :math:`\bar x` and covariance :math:`\Omega`. By Fisher's identity the gradient of the log marginal likelihood is
 :math:`L^{-T} \sum (E[zz'] - I)` for a level's `L` and the expected score for a noise sd.
+
+Numba's cache of compiled code watches a function's own file only: after changing these kernels, remove the cached
+``tree_*.nbi`` files, or functions of other files that call them keep the old ones.
 """
 
 from __future__ import annotations
