@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numba as nb
@@ -22,6 +20,7 @@ from bayes_pricing.demand.count_density import Counts, Work, fill_coefficients, 
 from bayes_pricing.demand.count_start import RoughFit, item_information
 from bayes_pricing.demand.diagnostics import SamplerStatistics
 from bayes_pricing.demand.draws_posterior import DrawsPosterior
+from bayes_pricing.demand.nuts import LogDensity, SamplingPlan, sample_nuts
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.errors import SpecError
 
@@ -60,6 +59,7 @@ def fit_counts(
     chains: int,
     seed: int,
     tune: int | None = None,
+    every: int = 1,
     progress: Progress | None = None,
 ) -> CountFit:
     """Fit a Poisson or negative binomial demand model.
@@ -78,6 +78,8 @@ def fit_counts(
         Same seed, same draws, whatever the number of cores.
     tune : int, optional
         Warm-up iterations of each chain; by default 300, the start being close already.
+    every : int
+        Iterations made for each kept draw.
     progress : callable, optional
         Told now and then, from another thread, the finished share and what is being done.
 
@@ -101,7 +103,7 @@ def fit_counts(
     _tell(progress, 0.01, "compiling the model")
     _warm(counts, rough)
     clock.append(time.perf_counter())
-    plan = _Plan(draws=draws, tune=DEFAULT_TUNE if tune is None else tune, chains=chains, seed=seed)
+    plan = SamplingPlan(draws=draws, tune=DEFAULT_TUNE if tune is None else tune, chains=chains, seed=seed, every=every)
     x, statistics = _sample(counts, rough, plan, progress)
     posterior = _posterior(data, counts, x, items, plan)
     clock.append(time.perf_counter())
@@ -111,13 +113,6 @@ def fit_counts(
         statistics=statistics,
         seconds=dict(zip(("data", "start", "compile", "sample"), stages, strict=True)),
     )
-
-
-class _Plan(msgspec.Struct, frozen=True, kw_only=True):
-    draws: int
-    tune: int
-    chains: int
-    seed: int
 
 
 def _tell(progress: Progress | None, fraction: float, label: str) -> None:
@@ -132,15 +127,12 @@ def _warm(counts: Counts, rough: RoughFit) -> None:
 
 
 def _sample(
-    counts: Counts, rough: RoughFit, plan: _Plan, progress: Progress | None
+    counts: Counts, rough: RoughFit, plan: SamplingPlan, progress: Progress | None
 ) -> tuple[Floats, SamplerStatistics]:
-    """Unconstrained draws (chain, draw, coordinate) by NUTS; nutpie takes seconds to import, so only here."""
-    import nutpie  # type: ignore[import-untyped]
-    from nutpie.compiled_pyfunc import from_pyfunc  # type: ignore[import-untyped]
-
+    """Unconstrained draws (chain, draw, coordinate)."""
     size = hyper_size(counts) + counts.nest.information.size
 
-    def make_log_density() -> Callable[[Floats], tuple[float, Floats]]:
+    def make_log_density() -> LogDensity:
         work = new_work(counts)
 
         def log_density(x: Floats) -> tuple[float, Floats]:
@@ -149,45 +141,19 @@ def _sample(
 
         return log_density
 
-    def make_expand(*_seeds: int) -> Callable[[Floats], dict[str, Floats]]:
-        return lambda x: {"x": x}
+    def report(done: int, total: int, warming: bool) -> None:
+        _tell(progress, 0.05 + 0.9 * done / total, "warming up" if warming else "sampling")
 
-    def start(chain_seed: int) -> Floats:
-        return start_point(counts, rough, np.random.default_rng([plan.seed, chain_seed % 2**63]))
-
-    def report(chains: Sequence[Any]) -> None:
-        done = sum(int(chain.finished_draws) for chain in chains)
-        share = done / (plan.chains * (plan.tune + plan.draws))
-        _tell(progress, 0.05 + 0.9 * share, "warming up" if any(chain.tuning for chain in chains) else "sampling")
-
-    model = from_pyfunc(
-        size, make_log_density, make_expand, [np.dtype(np.float64)], [(size,)], ["x"], make_initial_point_fn=start
-    )
     smallest = int(np.diff(counts.nest.level_start)[:-1].min())
-    for target in TARGET_ACCEPTANCE[1 if smallest < FEW_UNITS else 0 :]:
-        trace = nutpie.sample(
-            model,
-            draws=plan.draws,
-            tune=plan.tune,
-            chains=plan.chains,
-            cores=min(plan.chains, _cores()),
-            seed=plan.seed,
-            target_accept=target,
-            progress_bar=False,
-            progress_callback=report if progress is not None else None,
-            save_warmup=False,
-        )
-        if not trace["sample_stats"]["diverging"].to_numpy().any():
-            break
-    stats = trace["sample_stats"]
-    statistics = SamplerStatistics(
-        divergences=int(stats["diverging"].to_numpy().sum()), energy=stats["energy"].to_numpy().astype(np.float64)
+    found = sample_nuts(
+        size,
+        make_log_density,
+        lambda rng: start_point(counts, rough, rng),
+        plan,
+        TARGET_ACCEPTANCE[1 if smallest < FEW_UNITS else 0 :],
+        report if progress is not None else None,
     )
-    return np.ascontiguousarray(trace["posterior"]["x"].to_numpy()), statistics
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return found.x, SamplerStatistics(divergences=found.divergences, energy=found.energy)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -214,7 +180,7 @@ def _expand(
                     pair += 1
 
 
-def _posterior(data: CountData, counts: Counts, x: Floats, items: pl.DataFrame, plan: _Plan) -> DrawsPosterior:
+def _posterior(data: CountData, counts: Counts, x: Floats, items: pl.DataFrame, plan: SamplingPlan) -> DrawsPosterior:
     """From unconstrained draws to draws of every coefficient."""
     shape, (levels, k) = x.shape[:2], counts.scales.between_sd.shape
     flat = x.reshape(-1, x.shape[2])
@@ -255,7 +221,7 @@ def _posterior(data: CountData, counts: Counts, x: Floats, items: pl.DataFrame, 
     )
 
 
-def _identity(data: CountData, plan: _Plan, items: pl.DataFrame, draws: Floats) -> str:
+def _identity(data: CountData, plan: SamplingPlan, items: pl.DataFrame, draws: Floats) -> str:
     """Content address: what was assumed, of which data and items, with which seed and length, and what was drawn."""
     digest = hashlib.blake2b(msgspec.json.encode([data.spec, data.digest, plan]), digest_size=32)
     digest.update(items.write_csv().encode())

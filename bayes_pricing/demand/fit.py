@@ -18,8 +18,9 @@ from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.data.sample import sample_rows
 from bayes_pricing.demand.choice_of_model import ModelChoice
 from bayes_pricing.demand.design import Design, ModelRequest, build_design
-from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics, check_sampling
+from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics
 from bayes_pricing.demand.identification import Identification, identify
+from bayes_pricing.demand.nuts import SettledFit, settle
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.predictive import PredictiveCheck, check_predictions
 from bayes_pricing.errors import Finding, SpecError
@@ -122,7 +123,12 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+            self.add({name: time.perf_counter() - start})
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Add the seconds of stages measured elsewhere."""
+        for name, value in seconds.items():
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + value, 3)
 
 
 def fit_demand(
@@ -163,22 +169,19 @@ def fit_demand(
         progress(0.03, "choosing the model")
         design = build_design(panel, request)
     fit_one = _fit_tree if design.spec.likelihood == "lognormal" else _fit_counts
-    posterior, statistics, extra = fit_one(design, sampler, seed, watch, progress)
-    with watch.stage("diagnostics"):
-        progress(0.9, "judging convergence")
-        diagnostics = check_sampling(posterior, statistics)
+    settled, extra = fit_one(design, sampler, seed, watch, progress)
     with watch.stage("predictions"):
         progress(0.95, "checking predictions on sampled rows")
-        predictions = check_predictions(posterior, sample_rows(design.frame, SAMPLED_ROWS, seed), seed=seed)
+        predictions = check_predictions(settled.posterior, sample_rows(design.frame, SAMPLED_ROWS, seed), seed=seed)
     progress(1.0, "fitted")
     return DemandFit(
-        posterior=posterior,
-        diagnostics=diagnostics,
+        posterior=settled.posterior,
+        diagnostics=settled.diagnostics,
         predictions=predictions,
         assessment=assessment,
         identification=identification,
         choice=design.choice,
-        findings=(*identification.findings, *design.findings, *extra, *predictions.findings),
+        findings=(*identification.findings, *design.findings, *settled.findings, *extra, *predictions.findings),
         seconds=watch.seconds,
         summary=panel.summary,
         roles=panel.roles,
@@ -189,7 +192,7 @@ def fit_demand(
 
 def _fit_tree(
     design: Design, sampler: SamplerSettings, seed: int, watch: Stopwatch, progress: ProgressCallback
-) -> tuple[DemandPosterior, SamplerStatistics, tuple[Finding, ...]]:
+) -> tuple[SettledFit[DemandPosterior], tuple[Finding, ...]]:
     """Log-normal demand from Gram statistics."""
     from bayes_pricing.demand.tree_posterior import fit_tree
 
@@ -199,7 +202,8 @@ def _fit_tree(
         progress(0.05, "summing up the rows of each item")
         rows = _log_rows(design)
         gram = gather_gram(rows, "item", "log_units", columns)
-    with watch.stage("sample"):
+
+    def fit(every: int) -> tuple[DemandPosterior, SamplerStatistics]:
         posterior = fit_tree(
             gram,
             design.items,
@@ -208,32 +212,43 @@ def _fit_tree(
             tune=sampler.tune or TREE_TUNE,
             chains=sampler.chains,
             seed=seed,
-            progress=lambda done, total: progress(0.1 + 0.75 * done / max(total, 1), "sampling the posterior"),
+            every=every,
+            progress=lambda done, total: progress(0.1 + 0.75 * done / max(total, 1), _sampling_label(every)),
         )
+        return posterior, SamplerStatistics(divergences=posterior.draws.divergences, energy=posterior.draws.energy)
+
+    with watch.stage("sample"):
+        settled = settle(fit)
     with watch.stage("autocorrelation"):
-        findings = _autocorrelation(rows, gram, posterior, columns)
-    statistics = SamplerStatistics(divergences=posterior.draws.divergences, energy=posterior.draws.energy)
-    return posterior, statistics, findings
+        return settled, _autocorrelation(rows, gram, settled.posterior, columns)
 
 
 def _fit_counts(
     design: Design, sampler: SamplerSettings, seed: int, watch: Stopwatch, progress: ProgressCallback
-) -> tuple[DemandPosterior, SamplerStatistics, tuple[Finding, ...]]:
+) -> tuple[SettledFit[DemandPosterior], tuple[Finding, ...]]:
     """Poisson or negative binomial demand from cells."""
     from bayes_pricing.demand.count_fit import fit_counts
 
-    fitted = fit_counts(
-        design.frame,
-        design.spec,
-        design.items,
-        draws=sampler.draws,
-        tune=sampler.tune,
-        chains=sampler.chains,
-        seed=seed,
-        progress=lambda done, label: progress(0.05 + 0.85 * done, label),
-    )
-    watch.seconds.update(fitted.seconds)
-    return fitted.posterior, fitted.statistics, ()
+    def fit(every: int) -> tuple[DemandPosterior, SamplerStatistics]:
+        fitted = fit_counts(
+            design.frame,
+            design.spec,
+            design.items,
+            draws=sampler.draws,
+            tune=sampler.tune,
+            chains=sampler.chains,
+            seed=seed,
+            every=every,
+            progress=lambda done, label: progress(0.05 + 0.85 * done, label if every == 1 else _sampling_label(every)),
+        )
+        watch.add(fitted.seconds)
+        return fitted.posterior, fitted.statistics
+
+    return settle(fit), ()
+
+
+def _sampling_label(every: int) -> str:
+    return "sampling the posterior" if every == 1 else f"sampling again, {every} times as long"
 
 
 def _log_rows(design: Design) -> pl.LazyFrame:

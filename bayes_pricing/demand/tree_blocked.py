@@ -24,7 +24,6 @@ from bayes_pricing.demand.tree_lanes import Integers
 from bayes_pricing.demand.tree_noise import NoiseState, draw_coefficients_and_noise, draw_noise_population
 
 DIVERGENCE = 1000.0
-TARGET_ACCEPT = 0.8
 MOST_STEPS = 128
 FIRST_STEP_TRIES = 60
 
@@ -34,7 +33,9 @@ class Hamiltonian(NamedTuple):
 
     theta: Floats  # (P,)
     metric: Floats  # (P, P) Cholesky factor of the covariance draws are whitened by
-    adapt: Floats  # (6,) step size, log-step average, error average, anchor, iterations since reset, search direction
+    adapt: (
+        Floats  # (7,) step size, log-step average, error average, anchor, iterations, search direction, aim
+    )
     stats: Floats  # (4,) energy, acceptance, leapfrog steps, 1 if diverged
     total: Floats  # (P,) sum and (below) sum of squares of warm-up draws
     square: Floats  # (P, P)
@@ -42,23 +43,23 @@ class Hamiltonian(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Kept draws of one chain."""
+    """Kept draws of one chain, and the sampler's statistics of every iteration after warm-up."""
 
     theta: Floats  # (draws, P)
     typical: Floats  # (draws, groups)
     spread: Floats  # (draws,)
     log_noise: np.ndarray[tuple[int, ...], np.dtype[np.float32]]  # (draws, items)
     states: Floats  # (draws, inner nodes and root, p)
-    stats: Floats  # (draws, 4)
+    stats: Floats  # (draws * every, 4)
 
 
-def new_hamiltonian(theta: Floats) -> Hamiltonian:
-    """Start at `theta` with a unit metric."""
+def new_hamiltonian(theta: Floats, target: float) -> Hamiltonian:
+    """Start at `theta` with a unit metric, aiming at acceptance `target`."""
     size = len(theta)
     return Hamiltonian(
         theta=np.array(theta, dtype=np.float64),
         metric=np.eye(size),
-        adapt=np.array([0.1, 0.0, 0.0, math.log(1.0), 0.0, 0.0]),
+        adapt=np.array([0.1, 0.0, 0.0, math.log(1.0), 0.0, 0.0, target]),
         stats=np.zeros(4),
         total=np.zeros(size),
         square=np.zeros((size, size)),
@@ -145,7 +146,7 @@ def _adapt_step(state, accept):  # type: ignore[no-untyped-def]
     adapt[4] += 1.0
     n = adapt[4]
     share = 1.0 / (n + 10.0)
-    adapt[2] = (1.0 - share) * adapt[2] + share * (TARGET_ACCEPT - accept)
+    adapt[2] = (1.0 - share) * adapt[2] + share * (adapt[6] - accept)
     log_step = adapt[3] - math.sqrt(n) / 0.05 * adapt[2]
     weight = n**-0.75
     adapt[1] = weight * log_step + (1.0 - weight) * adapt[1]
@@ -200,12 +201,16 @@ def run_chain(
 ) -> None:
     """Warm up for `tune` iterations, then fill `records`; ``progress[0]`` counts iterations, ``progress[1] = 1`` stops.
 
+    Of the iterations after warm-up, as many as `records.stats` has rows, evenly spaced ones are kept.
+
     Draws above the items come from counters (`seed`, iteration), so that a chain is the same wherever it runs.
     """
     first, second, third = int(0.15 * tune), int(0.35 * tune), int(0.85 * tune)
     opened, searching = 0, FIRST_STEP_TRIES
     iteration = 0
-    while iteration < tune + records.theta.shape[0] and progress[1] == 0:
+    after = records.stats.shape[0]
+    every = after // records.theta.shape[0]
+    while iteration < tune + after and progress[1] == 0:
         length = (0.5 + rng.random()) * 0.5 * math.pi / state.adapt[0]
         steps = min(max(int(length + rng.random()), 1), MOST_STEPS)
         if searching > 0:
@@ -226,15 +231,17 @@ def run_chain(
             if iteration == tune - 1:
                 state.adapt[0] = math.exp(state.adapt[1])
         else:
-            _record(iteration - tune, work, state, noise, records)
+            _copy(state.stats, records.stats[iteration - tune])
+            if (iteration - tune + 1) % every == 0:
+                _record((iteration - tune) // every, work, state, noise, records)
         iteration += 1
         progress[0] = iteration
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _search_step(state, accept, searching):  # type: ignore[no-untyped-def]
-    """Halve or double the first step until one leapfrog's acceptance crosses 0.8; returns the tries left."""
-    direction = 1.0 if accept > TARGET_ACCEPT else -1.0
+    """Halve or double the first step until one leapfrog's acceptance crosses the aim; returns the tries left."""
+    direction = 1.0 if accept > state.adapt[6] else -1.0
     if searching == FIRST_STEP_TRIES:
         state.adapt[5] = direction
     if direction != state.adapt[5] or searching == 1:
@@ -250,7 +257,6 @@ def _record(d, work, state, noise, records):  # type: ignore[no-untyped-def]
     _copy(state.theta, records.theta[d])
     _copy(noise.typical, records.typical[d])
     _copy(work.log_noise, records.log_noise[d])
-    _copy(state.stats, records.stats[d])
     records.spread[d] = noise.spread[0]
     for i in range(noise.states.shape[0]):
         _copy(noise.states[i], records.states[d, i])

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats, Gram
 from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data, kernel_tree
+from bayes_pricing.demand.nuts import available_cores
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.demand.tree_items import draw_items, own_weights
 from bayes_pricing.demand.tree_kernels import Tree
 from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior, correlation_factor, pair_names, split_theta
-from bayes_pricing.demand.tree_sampling import Progress, TreeDraws, available_cores, sample_tree
+from bayes_pricing.demand.tree_sampling import Progress, TreeDraws, sample_tree
 from bayes_pricing.errors import SpecError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -318,6 +319,7 @@ def fit_tree(
     tune: int,
     chains: int,
     seed: int,
+    every: int = 1,
     progress: Progress | None = None,
 ) -> TreePosterior:
     """Fit a log-normal demand model from Gram statistics.
@@ -331,6 +333,8 @@ def fit_tree(
     draws, tune, chains : int
         Kept draws and warm-up iterations of each chain (1,000, 500 and 4 are usual).
     seed : int
+    every : int
+        Iterations made for each kept draw.
     progress : callable, optional
         Called now and then with (iterations done, iterations in all).
 
@@ -341,7 +345,7 @@ def fit_tree(
     """
     data = build_tree_data(gram, _groups(gram, items, spec), spec)
     prior = build_tree_prior(data, spec.priors)
-    result = sample_tree(data, prior, draws=draws, tune=tune, chains=chains, seed=seed, progress=progress)
+    result = sample_tree(data, prior, draws=draws, tune=tune, chains=chains, seed=seed, every=every, progress=progress)
     return build_tree_posterior(data, prior, result, items, seed=seed)
 
 

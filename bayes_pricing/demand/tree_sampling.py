@@ -1,19 +1,18 @@
-"""Sampling the Gaussian tree's hyper-parameters: NUTS by nutpie, or the compiled blocked sampler for noise by item."""
+"""Sampling the Gaussian tree's hyper-parameters: NUTS, or the compiled blocked sampler for noise by item."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.gaussian_tree import TreeData, kernel_tree
+from bayes_pricing.demand.nuts import LogDensity, SamplingPlan, available_cores, sample_nuts, without_divergence
 from bayes_pricing.demand.tree_blocked import Records, new_hamiltonian, run_chain
 from bayes_pricing.demand.tree_draws import draw_uppers
 from bayes_pricing.demand.tree_kernels import Tree, log_posterior, new_work
@@ -21,7 +20,8 @@ from bayes_pricing.demand.tree_noise import new_noise_state
 from bayes_pricing.demand.tree_prior import TreePrior, theta_size, unsigned
 
 Progress = Callable[[int, int], None]
-TARGET_ACCEPT = 0.9
+TARGET_ACCEPTANCE = (0.9, 0.97, 0.995)
+BLOCKED_TARGET_ACCEPTANCE = (0.8, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,8 +43,8 @@ class TreeDraws:
         repeat the shared coefficients.
     divergences : int
         Divergent trajectories after warm-up.
-    energy : array (chain, draw)
-    steps : array (chain, draw)
+    energy : array (chain, iteration after warm-up)
+    steps : array (chain, iteration after warm-up)
         Leapfrog steps of each trajectory.
     seconds : float
         Wall-clock time of warm-up and sampling.
@@ -69,6 +69,7 @@ def sample_tree(
     tune: int,
     chains: int,
     seed: int,
+    every: int = 1,
     progress: Progress | None = None,
 ) -> TreeDraws:
     """Sample variance components and noise with all coefficients integrated out, then draw what is above the items.
@@ -81,6 +82,8 @@ def sample_tree(
         Kept draws and warm-up iterations of each chain (1,000, 500 and 4 are usual).
     seed : int
         Same seed, same draws, whatever the number of cores.
+    every : int
+        Iterations made for each kept draw.
     progress : callable, optional
         Called now and then with (iterations done, iterations in all).
 
@@ -90,8 +93,9 @@ def sample_tree(
     """
     tree = kernel_tree(data, data.gram, prior.root_mean)
     started = time.perf_counter()
-    sampler = _sample_blocked if data.spec.noise_by == "item" else _sample_nutpie
-    result = sampler(data, prior, tree, (draws, tune, chains, seed), progress)
+    sampler = _sample_blocked if data.spec.noise_by == "item" else _sample_nuts
+    plan = SamplingPlan(draws=draws, tune=tune, chains=chains, seed=seed, every=every)
+    result = sampler(data, prior, tree, plan, progress)
     states = result.states + prior.root_mean
     return TreeDraws(
         theta=result.theta,
@@ -104,11 +108,6 @@ def sample_tree(
         steps=result.steps,
         seconds=time.perf_counter() - started,
     )
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def residual_start(tree: Tree) -> tuple[float, Floats]:
@@ -131,39 +130,37 @@ def _start(prior: TreePrior, groups: int, log_noise: float, rng: np.random.Gener
 
 
 def _sample_blocked(
-    data: TreeData, prior: TreePrior, tree: Tree, plan: tuple[int, int, int, int], progress: Progress | None
+    data: TreeData, prior: TreePrior, tree: Tree, plan: SamplingPlan, progress: Progress | None
 ) -> TreeDraws:
-    draws, tune, chains, seed = plan
-    groups, (items, p), inner = len(data.noise_groups), tree.xty.shape, len(tree.parent) + 1 - len(tree.count)
-    size = theta_size(len(data.level_names), tree.k, 0)
-    records = [
-        Records(
-            theta=np.zeros((draws, size)),
-            typical=np.zeros((draws, groups)),
-            spread=np.zeros(draws),
-            log_noise=np.zeros((draws, items), dtype=np.float32),
-            states=np.zeros((draws, inner, p)),
-            stats=np.zeros((draws, 4)),
-        )
-        for _ in range(chains)
-    ]
-    counters = np.zeros((chains, 2), dtype=np.int64)
+    def run(target: float) -> tuple[TreeDraws, int]:
+        found = _run_blocked(data, prior, tree, plan, target, progress)
+        return found, found.divergences
+
+    return without_divergence(run, BLOCKED_TARGET_ACCEPTANCE)
+
+
+def _run_blocked(
+    data: TreeData, prior: TreePrior, tree: Tree, plan: SamplingPlan, target: float, progress: Progress | None
+) -> TreeDraws:
+    groups, items = len(data.noise_groups), len(tree.xty)
+    records = [_new_records(data, tree, plan) for _ in range(plan.chains)]
+    counters = np.zeros((plan.chains, 2), dtype=np.int64)
     pooled, own = residual_start(tree)
-    children = np.random.SeedSequence(seed).spawn(chains)
+    children = np.random.SeedSequence(plan.seed).spawn(plan.chains)
 
     def run(chain: int) -> None:
         rng = np.random.default_rng(children[chain])
         work, noise = new_work(tree), new_noise_state(tree, groups)
-        state = new_hamiltonian(_start(prior, 0, pooled, rng))
+        state = new_hamiltonian(_start(prior, 0, pooled, rng), target)
         work.log_noise[:] = own + rng.normal(scale=0.1, size=items)
         noise.typical[:] = pooled + rng.normal(scale=0.1, size=groups)
         noise.spread[0] = np.log(0.5 * prior.noise_spread_scale) + rng.normal(scale=0.1)
-        first, spread_scale = chain * (draws + tune), prior.noise_spread_scale
+        first, spread_scale = chain * (plan.draws * plan.every + plan.tune), prior.noise_spread_scale
         run_chain(
             rng,
-            seed,
+            plan.seed,
             first,
-            tune,
+            plan.tune,
             tree,
             prior.scales,
             spread_scale,
@@ -174,7 +171,7 @@ def _sample_blocked(
             counters[chain],
         )
 
-    _run_threads(run, counters, chains * (draws + tune), progress)
+    _run_threads(run, counters, plan.total, progress)
     stats = np.array([record.stats for record in records])
     return TreeDraws(
         theta=unsigned(np.array([record.theta for record in records]), prior.between_sd),
@@ -186,6 +183,18 @@ def _sample_blocked(
         energy=stats[:, :, 0],
         steps=stats[:, :, 2],
         seconds=0.0,
+    )
+
+
+def _new_records(data: TreeData, tree: Tree, plan: SamplingPlan) -> Records:
+    (items, p), inner = tree.xty.shape, len(tree.parent) + 1 - len(tree.count)
+    return Records(
+        theta=np.zeros((plan.draws, theta_size(len(data.level_names), tree.k, 0))),
+        typical=np.zeros((plan.draws, len(data.noise_groups))),
+        spread=np.zeros(plan.draws),
+        log_noise=np.zeros((plan.draws, items), dtype=np.float32),
+        states=np.zeros((plan.draws, inner, p)),
+        stats=np.zeros((plan.draws * plan.every, 4)),
     )
 
 
@@ -207,44 +216,14 @@ def _run_threads(
         progress(total, total)
 
 
-def _sample_nutpie(
-    data: TreeData, prior: TreePrior, tree: Tree, plan: tuple[int, int, int, int], progress: Progress | None
+def _sample_nuts(
+    data: TreeData, prior: TreePrior, tree: Tree, plan: SamplingPlan, progress: Progress | None
 ) -> TreeDraws:
-    draws, _tune, chains, seed = plan
-    groups, levels = len(data.noise_groups), len(data.level_names)
-    size = theta_size(levels, tree.k, groups)
-    trace = _run_nutpie(tree, prior, size, groups, plan, progress)
-    theta = np.ascontiguousarray(trace["posterior"]["theta"].values)
-    stats = trace["sample_stats"]
-    inner, p = len(tree.parent) + 1 - len(tree.count), tree.xty.shape[1]
-    states, logs = np.zeros((chains * draws, inner, p)), np.zeros(chains * draws)
-    flat = theta.reshape(chains * draws, size)
-    draw_uppers(seed, flat, np.zeros((0, 0), dtype=np.float32), tree, prior.scales, new_work(tree), states, logs)
-    return TreeDraws(
-        theta=unsigned(theta, prior.between_sd)[:, :, : size - groups],
-        log_noise=theta[:, :, size - groups :],
-        log_spread=None,
-        item_log_noise=None,
-        states=states.reshape(chains, draws, inner, p),
-        divergences=int(stats["diverging"].values.sum()),
-        energy=np.asarray(stats["energy"].values, dtype=np.float64),
-        steps=np.asarray(stats["n_steps"].values, dtype=np.float64),
-        seconds=0.0,
-    )
+    groups = len(data.noise_groups)
+    size = theta_size(len(data.level_names), tree.k, groups)
+    scales, (pooled, _) = prior.scales, residual_start(tree)
 
-
-def _run_nutpie(
-    tree: Tree, prior: TreePrior, size: int, groups: int, plan: tuple[int, int, int, int], progress: Progress | None
-) -> Any:
-    """NUTS on the unconstrained hyper-parameters; nutpie takes seconds to import, so only here."""
-    import nutpie  # type: ignore[import-untyped]
-    from nutpie.compiled_pyfunc import from_pyfunc  # type: ignore[import-untyped]
-
-    draws, tune, chains, seed = plan
-    scales = prior.scales
-    pooled, _ = residual_start(tree)
-
-    def make_log_density() -> Callable[[Floats], tuple[float, Floats]]:
+    def make_log_density() -> LogDensity:
         work = new_work(tree)
 
         def log_density(theta: Floats) -> tuple[float, Floats]:
@@ -253,35 +232,26 @@ def _run_nutpie(
 
         return log_density
 
-    def make_expand(*_seeds: int) -> Callable[[Floats], dict[str, Floats]]:
-        return lambda theta: {"theta": theta}
-
-    def start(chain_seed: int) -> Floats:
-        return _start(prior, groups, pooled, np.random.default_rng([seed, chain_seed % 2**63]))
-
-    model = from_pyfunc(
+    found = sample_nuts(
         size,
         make_log_density,
-        make_expand,
-        [np.dtype(np.float64)],
-        [(size,)],
-        ["theta"],
-        make_initial_point_fn=start,
+        lambda rng: _start(prior, groups, pooled, rng),
+        plan,
+        TARGET_ACCEPTANCE,
+        None if progress is None else lambda done, total, _warming: progress(done, total),
     )
-
-    def report(progresses: list[Any]) -> None:
-        if progress is not None:
-            progress(sum(int(chain.finished_draws) for chain in progresses), chains * (draws + tune))
-
-    return nutpie.sample(
-        model,
-        draws=draws,
-        tune=tune,
-        chains=chains,
-        cores=min(chains, available_cores()),
-        seed=seed,
-        target_accept=TARGET_ACCEPT,
-        progress_bar=False,
-        progress_callback=report if progress is not None else None,
-        save_warmup=False,
+    inner, p = len(tree.parent) + 1 - len(tree.count), tree.xty.shape[1]
+    flat = found.x.reshape(-1, size)
+    states, logs = np.zeros((len(flat), inner, p)), np.zeros(len(flat))
+    draw_uppers(plan.seed, flat, np.zeros((0, 0), dtype=np.float32), tree, scales, new_work(tree), states, logs)
+    return TreeDraws(
+        theta=unsigned(found.x, prior.between_sd)[:, :, : size - groups],
+        log_noise=found.x[:, :, size - groups :],
+        log_spread=None,
+        item_log_noise=None,
+        states=states.reshape(plan.chains, plan.draws, inner, p),
+        divergences=found.divergences,
+        energy=found.energy,
+        steps=found.steps,
+        seconds=0.0,
     )

@@ -19,8 +19,9 @@ import polars as pl
 from scipy import stats
 
 from bayes_pricing.data.gram import Floats, Gram
-from bayes_pricing.demand.diagnostics import SamplerStatistics, check_sampling
+from bayes_pricing.demand.diagnostics import SamplerStatistics
 from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data
+from bayes_pricing.demand.nuts import settle
 from bayes_pricing.demand.spec import DemandSpec, NoiseBy
 from bayes_pricing.demand.tree_posterior import TreePosterior, build_tree_posterior
 from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior, correlation_factor
@@ -136,13 +137,17 @@ def simulate_rank(noise_by: NoiseBy, seed: int, draws: int, tune: int) -> dict[s
     """Rank in [0, 1] of every true parameter of one market among its posterior draws; None if the fit did not pass."""
     rng = np.random.default_rng(seed)
     market = simulate_market(noise_by, rng)
-    fitted = sample_tree(market.data, market.prior, draws=draws, tune=tune, chains=4, seed=seed)
-    posterior = build_tree_posterior(market.data, market.prior, fitted, market.items, seed=seed)
-    statistics = SamplerStatistics(divergences=fitted.divergences, energy=fitted.energy)
-    if not check_sampling(posterior, statistics).passed:
+
+    def fit(every: int) -> tuple[TreePosterior, SamplerStatistics]:
+        fitted = sample_tree(market.data, market.prior, draws=draws, tune=tune, chains=4, seed=seed, every=every)
+        posterior = build_tree_posterior(market.data, market.prior, fitted, market.items, seed=seed)
+        return posterior, SamplerStatistics(divergences=fitted.divergences, energy=fitted.energy)
+
+    settled = settle(fit)
+    if not settled.diagnostics.passed:
         return None
     at = np.linspace(0, 4 * draws - 1, KEPT_DRAWS).astype(int)
-    found = _draws_of(posterior)
+    found = _draws_of(settled.posterior)
     return {
         name: float((found[name].reshape(-1)[at] < value).sum() + rng.random()) / (KEPT_DRAWS + 1.0)
         for name, value in market.truth.items()
