@@ -1,0 +1,1 @@
+"""What the server keeps: keys, aliases, jobs, audit, outcomes and published models."""
