@@ -1,4 +1,4 @@
-"""How large a test should be: by expected profit first, with assurance and classical power beside it."""
+"""How large a test of two arms should be: by the money it is expected to earn."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq, minimize
-from scipy.special import ndtr, ndtri
+from scipy.optimize import minimize
+from scipy.special import ndtr
 
 from bayes_pricing.errors import SpecError
 
@@ -28,6 +28,8 @@ class TwoArms:
         Sd of a single unit's response around its arm's mean.
     population : float
         Units the decision is for, the tested ones included.
+    switching_cost : float
+        Money that rolling out the second arm costs once (labels, letters to customers), zero or more.
 
     Examples
     --------
@@ -41,6 +43,7 @@ class TwoArms:
     noise_sds: tuple[float, float]
     population: float
     correlation: float = 0.0
+    switching_cost: float = 0.0
 
     def __post_init__(self) -> None:
         if not all(abs(mean) < np.inf for mean in self.means):
@@ -53,6 +56,8 @@ class TwoArms:
             raise SpecError(f"TwoArms.correlation is {self.correlation}; give a number in [-1, 1].")
         if not 2 <= self.population < np.inf:
             raise SpecError(f"TwoArms.population is {self.population}; give the number of units, at least 2.")
+        if not 0 <= self.switching_cost < np.inf:
+            raise SpecError(f"TwoArms.switching_cost is {self.switching_cost}; give money, zero or more.")
 
     @property
     def covariance(self) -> Floats:
@@ -76,7 +81,7 @@ class TwoArms:
     def symmetric(self) -> bool:
         """Whether the closed form holds: equal, independent arms."""
         equal = self.means[0] == self.means[1] and self.sds[0] == self.sds[1] and self.noise_sds[0] == self.noise_sds[1]
-        return equal and self.correlation == 0.0 and self.sds[0] > 0
+        return equal and self.correlation == 0.0 and self.switching_cost == 0.0 and self.sds[0] > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +90,8 @@ class TestAndRoll:
 
     Attributes
     ----------
-    n_per_arm : (float, float)
-        Unrounded; zero where deciding now is expected to earn more.
+    n_per_arm : tuple of float
+        Unrounded, in the order of the arms; zero where deciding now is expected to earn more.
     test_profit, rollout_profit : float
         Expected money during the test and after it.
     no_test_profit : float
@@ -101,7 +106,7 @@ class TestAndRoll:
 
     __test__ = False  # the name starts with Test; it is no test
 
-    n_per_arm: tuple[float, float]
+    n_per_arm: tuple[float, ...]
     test_profit: float
     rollout_profit: float
     no_test_profit: float
@@ -168,7 +173,8 @@ def profit_maximizing_test(arms: TwoArms) -> TestAndRoll:
     .. math:: \max_{n_1, n_2} \; \sum_j \mu_j n_j + (N - n_1 - n_2)
               \big( \mu_2 + e\,\Phi(e / v) + v\,\varphi(e / v) \big), \quad e = \mu_1 - \mu_2
 
-    At least one unit goes to each arm.
+    At least one unit goes to each arm. What rolling out the second arm costs once is shared out over the units that are
+    left: its mean falls by that much there.
 
     Parameters
     ----------
@@ -214,32 +220,44 @@ def score_test(arms: TwoArms, n_first: float, n_second: float) -> TestAndRoll:
     sd = 0.0 if nothing else float(preposterior_sd(arms, n_first, n_second))
     tested = 0.0 if nothing else n_first * arms.means[0] + n_second * arms.means[1]
     left = arms.population - (0.0 if nothing else n_first + n_second)
-    rolled = left * _better_of_two(arms, sd)
-    perfect = arms.population * _better_of_two(arms, arms.difference_sd)
+    rolled = left * _better_of_two(arms, sd, left)
+    perfect = arms.population * _better_of_two(arms, arms.difference_sd, arms.population)
     return TestAndRoll(
         n_per_arm=(0.0, 0.0) if nothing else (float(n_first), float(n_second)),
         test_profit=float(tested),
         rollout_profit=float(rolled),
-        no_test_profit=float(arms.population * max(arms.means)),
+        no_test_profit=no_test_profit(arms),
         perfect_information_profit=float(perfect),
         regret_fraction=float(1.0 - (tested + rolled) / perfect) if perfect != 0 else float("nan"),
-        error_probability=_error_probability(arms, sd),
+        error_probability=_error_probability(arms, sd, left),
     )
 
 
-def _better_of_two(arms: TwoArms, sd: Floats | float) -> Floats:
-    """Mean response when the arm with the better posterior mean is taken, given its preposterior sd."""
-    gap = arms.difference_mean
+def no_test_profit(arms: TwoArms) -> float:
+    """Expected money of deciding now: the better prior mean for everybody, a switch paid for.
+
+    Examples
+    --------
+    >>> no_test_profit(TwoArms(means=(1.0, 1.1), sds=(1, 1), noise_sds=(1, 1), population=100, switching_cost=20.0))
+    100.0
+    """
+    return float(max(arms.population * arms.means[0], arms.population * arms.means[1] - arms.switching_cost))
+
+
+def _better_of_two(arms: TwoArms, sd: Floats | float, left: Floats | float) -> Floats:
+    """Mean response over the units left when the better arm is taken, given the preposterior sd of the difference."""
+    toll = arms.switching_cost / np.maximum(np.asarray(left, dtype=np.float64), 1.0)
+    gap = arms.difference_mean + toll
     spread = np.asarray(sd, dtype=np.float64)
     score = np.clip(gap / np.maximum(spread, 1e-300), -40.0, 40.0)  # beyond 40 sds nothing changes any more
     density = np.exp(-0.5 * score**2) / np.sqrt(2.0 * np.pi)
-    return np.asarray(arms.means[1] + gap * ndtr(score) + spread * density, dtype=np.float64)
+    return np.asarray(arms.means[1] - toll + gap * ndtr(score) + spread * density, dtype=np.float64)
 
 
-def _error_probability(arms: TwoArms, sd: float) -> float:
+def _error_probability(arms: TwoArms, sd: float, units: float) -> float:
     """P(the arm taken is the worse one): the mean over posterior means of the chance that the sign is wrong."""
     left = np.sqrt(max(arms.difference_sd**2 - sd**2, 0.0))
-    gap = arms.difference_mean
+    gap = arms.difference_mean + arms.switching_cost / max(units, 1.0)
     if sd == 0:
         return float(ndtr(-abs(gap) / left)) if left > 0 else 0.0
     if left == 0:
@@ -258,137 +276,15 @@ def _best_sizes(arms: TwoArms) -> tuple[float, float]:
         if left < 0 or logs.min() < 0:
             return np.inf
         profit = first * arms.means[0] + second * arms.means[1]
-        return -float(profit + left * _better_of_two(arms, preposterior_sd(arms, first, second)))
+        return -float(profit + left * _better_of_two(arms, preposterior_sd(arms, first, second), left))
 
     grid = np.linspace(0.0, half, 41)
     first, second = np.meshgrid(np.exp(grid), np.exp(grid), indexing="ij")
     profit = first * arms.means[0] + second * arms.means[1]
-    profit = profit + (arms.population - first - second) * _better_of_two(arms, preposterior_sd(arms, first, second))
+    left = arms.population - first - second
+    profit = profit + left * _better_of_two(arms, preposterior_sd(arms, first, second), left)
     row, column = np.unravel_index(int(np.argmax(profit)), profit.shape)
     start = np.array([grid[row], grid[column]])
     found = minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": abs(loss(start)) * 1e-14})
     best = found.x if found.fun <= loss(start) else start
     return float(np.exp(best[0])), float(np.exp(best[1]))
-
-
-def hypothesis_test_size(effect: float, noise_sd: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    r"""Units per group of a two-sided z test, :math:`n = 2 s^2 (z_{1-\alpha/2} + z_{power})^2 / d^2`.
-
-    Examples
-    --------
-    >>> round(hypothesis_test_size(0.0136, (0.68 * 0.32) ** 0.5), 2)
-    18467.95
-    """
-    _check_rates(alpha, power)
-    if effect == 0:
-        raise SpecError("The effect to detect is 0; no test is large enough. Give the smallest effect that matters.")
-    return float(2.0 * (noise_sd * (ndtri(1.0 - alpha / 2.0) + ndtri(power)) / effect) ** 2)
-
-
-def z_power(effect: float, error_sd: float, *, alpha: float = 0.05) -> float:
-    """Probability that a two-sided z test finds an effect, both tails counted.
-
-    Examples
-    --------
-    >>> round(z_power(2.8016, 1.0), 3)
-    0.8
-    """
-    critical = float(ndtri(1.0 - alpha / 2.0))
-    ratio = effect / error_sd
-    return float(ndtr(ratio - critical) + ndtr(-ratio - critical))
-
-
-def t_test_power(n: float, effect_in_sds: float, *, alpha: float = 0.05) -> float:
-    """Power of a two-sided two-sample t test with `n` a group, both tails counted.
-
-    Examples
-    --------
-    >>> round(t_test_power(30, 1.0), 6)
-    0.967708
-    """
-    from scipy.stats import nct, t
-
-    freedom = 2.0 * n - 2.0
-    critical = t.ppf(1.0 - alpha / 2.0, freedom)
-    shift = abs(effect_in_sds) * np.sqrt(n / 2.0)
-    return float(nct.sf(critical, freedom, shift) + nct.cdf(-critical, freedom, shift))
-
-
-def t_test_size(effect_in_sds: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Units per group of a two-sided two-sample t test for an effect in standard deviations.
-
-    Examples
-    --------
-    >>> round(t_test_size(0.5), 5)
-    63.76561
-    """
-    _check_rates(alpha, power)
-    if effect_in_sds == 0:
-        raise SpecError("The effect to detect is 0; no test is large enough. Give the smallest effect that matters.")
-    start = hypothesis_test_size(abs(effect_in_sds), 1.0, alpha=alpha, power=power)
-
-    def short(n: float) -> float:
-        return t_test_power(n, effect_in_sds, alpha=alpha) - power
-
-    return float(brentq(short, 2.0, 2.0 * start + 10.0, xtol=1e-9))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assurance:
-    """Probability, before the test, that it ends significant; prior uncertainty about the effect included.
-
-    Attributes
-    ----------
-    positive : float
-        Significant and positive.
-    either : float
-        Significant in either direction.
-    ceiling : float
-        The most `positive` can reach however large the test: the prior probability of a positive effect.
-    """
-
-    positive: float
-    either: float
-    ceiling: float
-
-
-def assurance(prior_mean: float, prior_sd: float, error_sd: float, *, alpha: float = 0.05) -> Assurance:
-    r"""Assurance of a two-sided z test under a normal prior of the effect.
-
-    .. math:: P(\text{significant, positive}) = \Phi\Big(\frac{m - z \tau}{\sqrt{v + \tau^2}}\Big), \qquad
-              \text{ceiling} = \Phi(m / \sqrt v)
-
-    Parameters
-    ----------
-    prior_mean, prior_sd : float
-        :math:`m, \sqrt v` of the effect.
-    error_sd : float
-        Standard error :math:`\tau` of the estimated effect.
-    alpha : float
-
-    Returns
-    -------
-    Assurance
-
-    References
-    ----------
-    O'Hagan, Stevens & Campbell (2005), "Assurance in clinical trial design", Pharmaceutical Statistics 4(3).
-
-    Examples
-    --------
-    >>> found = assurance(0.2, 0.1, (2 / 392.44) ** 0.5)
-    >>> round(found.positive, 5), round(found.either, 4), round(found.ceiling, 5)
-    (0.68758, 0.6904, 0.97725)
-    """
-    critical = float(ndtri(1.0 - alpha / 2.0))
-    total = np.hypot(prior_sd, error_sd)
-    positive = float(ndtr((prior_mean - critical * error_sd) / total))
-    negative = float(ndtr((-prior_mean - critical * error_sd) / total))
-    return Assurance(positive=positive, either=positive + negative, ceiling=float(ndtr(prior_mean / prior_sd)))
-
-
-def _check_rates(alpha: float, power: float) -> None:
-    if not 0 < alpha < 1:
-        raise SpecError(f"alpha is {alpha}; give a rate in (0, 1), 0.05 is usual.")
-    if not alpha < power < 1:
-        raise SpecError(f"power is {power}; give a rate between alpha and 1, 0.8 is usual.")

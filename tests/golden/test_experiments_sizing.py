@@ -5,15 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bayes_pricing.experiments.sizing import (
-    TwoArms,
-    assurance,
-    hypothesis_test_size,
-    profit_maximizing_test,
-    score_test,
-    t_test_power,
-    t_test_size,
-)
+from bayes_pricing.experiments.power import assurance, hypothesis_test_size, t_test_power, t_test_size
+from bayes_pricing.experiments.sizing import TwoArms, profit_maximizing_test, score_test
 from bayes_pricing.pricing.value_of_information import unit_normal_loss
 
 NOISE = float(np.sqrt(0.68 * 0.32))
