@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -60,6 +60,10 @@ class DrawsPosterior:
         Size of the negative binomial: variance = mean + mean^2 / dispersion.
     weight : array (item,)
         Share of each item's elasticity that its own rows decide.
+    smearing : float32 array (chain, draw, item) or None
+        log E[exp(residual)] of log units; None, for zero, where the log rate is that of the mean (counts).
+    extra : mapping of str to array (chain, draw, n)
+        Hyper-parameters that only this model has.
     """
 
     id: str
@@ -73,6 +77,8 @@ class DrawsPosterior:
     shared_draws: Floats
     dispersion: Floats | None
     weight: Floats
+    smearing: Draws | None = None
+    extra: Mapping[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names, k = self.items["item"].to_list(), len(self.spec.coefficients)
@@ -127,15 +133,13 @@ class DrawsPosterior:
         )
 
     def log_smearing(self, units: Sequence[str] | None = None) -> xr.DataArray:
-        """Zeros, dims (chain, draw, item): the log rate of a count model is that of its mean."""
-        names = self.items["item"].to_list() if units is None else list(units)
-        _positions(self.items["item"].to_list(), names, "item")
-        chains, draws = self.shared_draws.shape[:2]
-        return xr.DataArray(
-            np.zeros((chains, draws, len(names)), dtype=np.float32),
-            dims=("chain", "draw", "item"),
-            coords={"item": names},
-        )
+        """Draws of log E[exp(residual)], dims (chain, draw, item): zero for counts, whose log rate is of the mean."""
+        known = self.items["item"].to_list()
+        names = known if units is None else list(units)
+        places = _positions(known, names, "item")
+        shape = (*self.shared_draws.shape[:2], len(names))
+        values = np.zeros(shape, dtype=np.float32) if self.smearing is None else self.smearing[:, :, places]
+        return xr.DataArray(values, dims=("chain", "draw", "item"), coords={"item": names})
 
     def own_data_weight(self) -> xr.DataArray:
         """Share of each item's elasticity that its own rows decide, in [0, 1], dims (item,)."""
@@ -151,6 +155,10 @@ class DrawsPosterior:
             variables[f"{level}_correlation"] = (("chain", "draw", "pair"), self.correlation[level])
         if self.dispersion is not None:
             variables["overdispersion"] = (("chain", "draw"), self.dispersion**-0.5)
+        if self.smearing is not None:
+            variables["log_smearing"] = (("chain", "draw", "item"), self.smearing.astype(np.float64))
+        for name, values in self.extra.items():
+            variables[name] = (("chain", "draw", f"{name}_at"), values)
         return xr.Dataset(variables, coords={"coefficient": coefficients, "pair": pairs})
 
     def thin(self, draws: int) -> DrawsPosterior:
@@ -168,6 +176,8 @@ class DrawsPosterior:
             correlation=some(self.correlation),
             shared_draws=self.shared_draws[:, kept],
             dispersion=None if self.dispersion is None else self.dispersion[:, kept],
+            smearing=None if self.smearing is None else self.smearing[:, kept],
+            extra=some(self.extra),
         )
 
     @property
@@ -187,7 +197,9 @@ class DrawsPosterior:
         arrays |= {f"correlation_{level}": draws for level, draws in self.correlation.items()}
         if self.dispersion is not None:
             arrays["dispersion"] = self.dispersion
-        return arrays
+        if self.smearing is not None:
+            arrays["smearing"] = self.smearing
+        return arrays | {f"extra_{name}": values for name, values in self.extra.items()}
 
     @staticmethod
     def from_arrays(
@@ -210,12 +222,14 @@ class DrawsPosterior:
             shared_draws=wide["shared"],
             dispersion=wide.get("dispersion"),
             weight=wide["weight"],
+            smearing=arrays["smearing"].astype(np.float32, copy=False) if "smearing" in arrays else None,
+            extra={name.removeprefix("extra_"): array for name, array in wide.items() if name.startswith("extra_")},
         )
 
 
 def _is_narrow(name: str) -> bool:
     """Whether an array of :meth:`DrawsPosterior.to_arrays` holds coefficients, which are kept in single precision."""
-    return name == "item" or name.startswith("upper_")
+    return name in ("item", "smearing") or name.startswith("upper_")
 
 
 def _positions(names: Sequence[str], units: Sequence[str], level: str) -> NDArray[np.intp]:

@@ -15,6 +15,7 @@ from bayes_pricing.errors import SpecError
 Integers = NDArray[np.int64]
 Errors = Literal["classical", "hc1", "clustered", "hac"]
 ERROR_KINDS: tuple[Errors, ...] = ("classical", "hc1", "clustered", "hac")
+RANK_TOLERANCE = 1e-9
 SMALLEST_SHARE = 1e-10
 """Share of an instrument's variation that must be left when items and controls are taken out."""
 
@@ -40,6 +41,10 @@ class InstrumentRows:
         Controls (and the common constant) taken out, which cost a degree of freedom each.
     effects : int
         Item effects taken out beyond the constant.
+    control_slopes : array (c, 1 + q)
+        Least-squares slopes of log price and of every instrument on the controls, items taken out.
+    control_spread : array (c, c)
+        Factor of the inverse second moments of the controls: their slopes vary by it times the residual sd.
     """
 
     log_units: Floats
@@ -49,6 +54,8 @@ class InstrumentRows:
     item: Integers
     absorbed: int
     effects: int
+    control_slopes: Floats
+    control_spread: Floats
 
     @property
     def rows(self) -> int:
@@ -85,14 +92,12 @@ def build_instrument_rows(
     >>> rows = build_instrument_rows(3.0 - 2.0 * price + 2.0 * taste, price, cost[:, None], ("cost",),
     ...                              np.zeros(200, dtype=np.int64), np.empty((200, 0)))
     >>> round(two_stage(rows, "hc1").elasticity, 1), round(least_squares(rows, "hc1").elasticity, 1)
-    (-1.9, -0.9)
+    (-1.9, -1.0)
     """
     columns = np.column_stack([log_units, log_price, instruments, controls]).astype(float)
     within = columns - _item_means(columns, item)
     others, wanted = within[:, 2 + instruments.shape[1] :], within[:, : 2 + instruments.shape[1]]
-    scale = np.sqrt((others**2).sum(axis=0))
-    moving = others[:, scale > 0] / scale[scale > 0]
-    basis = _orthonormal(moving)
+    basis, inverse = _orthonormal(others)
     left = wanted - basis @ (basis.T @ wanted)
     items = int(item.max()) + 1
     absorbed, effects = 1 + basis.shape[1], items - 1
@@ -118,6 +123,8 @@ def build_instrument_rows(
         item=item,
         absorbed=absorbed,
         effects=effects,
+        control_slopes=inverse @ (basis.T @ wanted[:, 1:]),
+        control_spread=inverse,
     )
 
 
@@ -129,13 +136,13 @@ def _item_means(columns: Floats, item: Integers) -> Floats:
     return found
 
 
-def _orthonormal(columns: Floats) -> Floats:
-    """Orthonormal columns that span the same space."""
-    if not columns.shape[1]:
-        return columns
-    left, singular, _ = np.linalg.svd(columns, full_matrices=False)
-    basis: Floats = left[:, singular > 1e-9 * singular[0]]
-    return basis
+def _orthonormal(columns: Floats) -> tuple[Floats, Floats]:
+    """Orthonormal columns that span the same space, and what turns slopes on them into slopes on `columns`."""
+    scale = np.sqrt((columns**2).sum(axis=0))
+    scale[scale == 0] = 1.0
+    left, singular, right = np.linalg.svd(columns / scale, full_matrices=False)
+    kept = singular > RANK_TOLERANCE * singular.max(initial=0.0)
+    return left[:, kept], right[kept].T / singular[kept] / scale[:, None]
 
 
 def freedom(rows: InstrumentRows, coefficients: int) -> int:
