@@ -30,6 +30,8 @@ class DemoFlags:
 def simulate(
     *,
     out: Path,
+    market: Literal["courses", "retail"] = "courses",
+    scenario: str = "base",
     url: str | None = None,
     learners: int = 10_000,
     teachers: int = 500,
@@ -39,14 +41,18 @@ def simulate(
     seed: int = 1,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> Answer:
-    """Simulate a course market with known truth: six related tables, weekly sales, and the truth apart from both.
+    """Simulate a market with known truth: its sales (of courses also the tables behind them), and the truth apart.
 
     Example: bayes-pricing simulate --out market --courses 500 --enrollments 12500 --seed 7
 
     Parameters
     ----------
     out
-        Folder for truth.json, sales.parquet and, without --url, market.db (SQLite).
+        Folder for truth.json, sales.parquet and, for courses without --url, market.db (SQLite).
+    market
+        Courses, or products in stores; of the flags below retail reads --scenario and --seed, courses all others.
+    scenario
+        Retail only: base, endogenous, sparse, stock-outs, promotion, substitutes, drift or composition.
     url
         Database for the tables instead, e.g. postgresql://USER@HOST/NAME.
     learners
@@ -67,6 +73,8 @@ def simulate(
     from simulations.markets.course_settings import CourseMarketSettings
     from simulations.markets.courses import simulate_courses, write_market
 
+    if market == "retail":
+        return _simulate_retail(out, scenario, seed)
     settings = CourseMarketSettings(
         learners=learners,
         teachers=teachers,
@@ -75,9 +83,9 @@ def simulate(
         expected_enrollments=enrollments,
     )
     with progress_bar() as progress:
-        market = simulate_courses(settings, seed, lambda done, label: progress(0.5 * done, label))
-        files = write_market(market, out, url, lambda done, label: progress(0.5 + 0.5 * done, label))
-    rows = {name: table.height for name, table in market.tables.items()}
+        simulated = simulate_courses(settings, seed, lambda done, label: progress(0.5 * done, label))
+        files = write_market(simulated, out, url, lambda done, label: progress(0.5 + 0.5 * done, label))
+    rows = {name: table.height for name, table in simulated.tables.items()}
     document = {
         "status": "ok",
         "seed": seed,
@@ -92,6 +100,27 @@ def simulate(
             *(f"  {name:<24}{count:>12,} rows" for name, count in rows.items()),
             f"Tables in {document['database']}, weekly sales in {files.sales}, the truth in {files.truth}.",
         ]
+    )
+    return Answer(document=document, text=text)
+
+
+def _simulate_retail(out: Path, scenario: str, seed: int) -> Answer:
+    from simulations.markets.retail import simulate_retail, write_retail
+    from simulations.markets.retail_settings import retail_scenario
+
+    simulated = simulate_retail(retail_scenario(scenario), seed)
+    sales, truth = write_retail(simulated, out)
+    document = {
+        "status": "ok",
+        "seed": seed,
+        "scenario": scenario,
+        "sales": str(sales),
+        "truth": str(truth),
+        "rows": {"sales": simulated.sales.height},
+    }
+    text = (
+        f"A retail market, scenario {scenario}, seed {seed}: {len(simulated.truth.items):,} products in stores over "
+        f"{simulated.truth.settings.weeks} weeks.\nWeekly sales in {sales}, the truth in {truth}."
     )
     return Answer(document=document, text=text)
 
