@@ -66,9 +66,14 @@ def test_locked_database_is_unavailable_and_readers_go_on(tmp_path: Path) -> Non
 
 def test_failed_transaction_keeps_nothing(tmp_path: Path) -> None:
     engine = open_database(f"sqlite:///{tmp_path}/server.db")
-    with pytest.raises(ZeroDivisionError), writing(engine) as connection:
-        connection.execute(aliases.insert().values(name="champion", version=1))
-        _ = 1 / 0
+
+    def fail() -> None:
+        with writing(engine) as connection:
+            connection.execute(aliases.insert().values(name="champion", version=1))
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
     with reading(engine) as connection:
         assert connection.execute(sa.select(aliases)).all() == []
     engine.dispose()

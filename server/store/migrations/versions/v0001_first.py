@@ -157,3 +157,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", "version", name=op.f("pk_alias_changes")),
         sa.UniqueConstraint("operation", name=op.f("uq_alias_changes_operation")),
     )
+    op.execute(f"INSERT INTO audit_head (id, sequence, row_hash) VALUES (1, 0, '{'0' * 64}')")
