@@ -21,10 +21,11 @@ from bayes_pricing.pricing.decision import (
     estimate,
     estimates,
 )
-from bayes_pricing.pricing.judging import SMALLEST_MOVE, Judged, off_ladder
+from bayes_pricing.pricing.feasibility import portfolio_residuals
+from bayes_pricing.pricing.judging import Judged, off_ladder
 from bayes_pricing.pricing.ladder import binding_limits
 from bayes_pricing.pricing.outlook import Block
-from bayes_pricing.pricing.problem import Problem
+from bayes_pricing.pricing.problem import SMALLEST_MOVE, Problem
 from bayes_pricing.pricing.profit import OBJECTIVES, Objective, UnitValue
 from bayes_pricing.pricing.risk import FEWEST_TAIL_DRAWS, tail_mean, tail_weights
 from bayes_pricing.pricing.solution import Solution
@@ -73,8 +74,7 @@ def assemble(
         portfolio=portfolio,
         objective=problem.objective,
         economics=problem.economics,
-        limits=tuple(limit for limit in (*problem.limits.item, problem.limits.ladder, problem.limits.shortfall,
-                                         problem.limits.changes) if limit is not None),
+        limits=problem.limits.every,
         horizon_periods=problem.horizon_periods,
         data_as_of=as_of if isinstance(as_of, date | int) else None,
         stale_on=_stale_on(problem.table, problem.horizon_periods),
@@ -222,13 +222,8 @@ def _portfolio(problem: Problem, solution: Solution, totals: _Totals) -> Portfol
     if problem.limits.ladder is not None:
         off = off_ladder(problem.limits.ladder, solution.prices, problem.facts.current_price)
         residuals.append((problem.limits.ladder.name, float(off.sum())))
-    if shortfall is not None and risk is not None:
-        beyond = risk - shortfall.amount
-        scale = max(abs(shortfall.amount), 1e-6 * abs(float(totals.current[place].mean())))
-        residuals.append((shortfall.name, float(beyond) if beyond > 1e-6 * scale else 0.0))
-    if problem.limits.changes is not None:
-        moved = int((np.abs(np.log(solution.prices / problem.facts.current_price)) > SMALLEST_MOVE).sum())
-        residuals.append((problem.limits.changes.name, float(max(moved - problem.limits.changes.count, 0))))
+    limited = change if chosen_on is None else change[chosen_on]
+    residuals += portfolio_residuals(problem, solution.prices, limited, float(totals.current[place].mean()))
     objective = float(change.mean())
     feasible = all(amount == 0 for _, amount in residuals)
     bound = max(solution.upper_bound, objective) if feasible else solution.upper_bound

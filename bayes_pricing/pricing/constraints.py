@@ -1,7 +1,9 @@
 """Limits on prices and on risk: small frozen values, each of which says how it is enforced.
 
 ``mask``: an item's candidate prices are allowed or not, whatever the other items do.
-``coupling row``: the limit ties items together and enters the portfolio programme as a row.
+``chain``: the limit ties the prices of a few named items to each other and holds inside every step of the search.
+``coupling row``: the limit ties items together and enters the portfolio programme as a row, or as cuts where it is a
+risk limit.
 """
 
 from __future__ import annotations
@@ -30,22 +32,43 @@ from bayes_pricing.pricing.item_limits import (
     require,
 )
 from bayes_pricing.pricing.outlook import Bools, ItemFacts, Outlook
+from bayes_pricing.pricing.portfolio_limits import (
+    BasketPrice,
+    CategoryRevenueFloor,
+    CategoryVolumeFloor,
+    MaxAverageMove,
+    MaxChanges,
+    MaxLossQuantile,
+    MaxShortfall,
+    PortfolioLimit,
+    RowLimit,
+    SamePrice,
+    TierOrder,
+)
 
 __all__ = [
+    "BasketPrice",
     "Bounds",
     "Capacity",
+    "CategoryRevenueFloor",
+    "CategoryVolumeFloor",
     "Limit",
     "Limits",
+    "MaxAverageMove",
     "MaxChange",
     "MaxChanges",
+    "MaxItemLossQuantile",
     "MaxItemShortfall",
     "MaxLossProbability",
+    "MaxLossQuantile",
     "MaxShortfall",
     "MinMargin",
     "MinStepIfChanged",
     "MinVolume",
     "PriceLadder",
+    "SamePrice",
     "Support",
+    "TierOrder",
     "sort_limits",
 ]
 
@@ -109,59 +132,47 @@ class MaxItemShortfall:
 
     def moved(self, steps: float) -> MaxItemShortfall:
         """The limit `steps` steps looser (tighter when negative)."""
-        amount = self.amount
-        if isinstance(amount, Mapping):
-            looser: Amount = {item: value + 0.1 * steps * abs(value) for item, value in amount.items()}
-        else:
-            looser = amount + 0.1 * steps * abs(amount)
-        return replace(self, amount=looser)
+        return replace(self, amount=_by_tenths(self.amount, steps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaxShortfall:
-    """Largest expected shortfall of the whole portfolio's change against today, currency per period.
+class MaxItemLossQuantile:
+    r"""Worst-case quantile of each item: a loss beyond `amount` has at most this probability; relaxed by a tenth.
 
-    A negative amount asks for a gain even in the worst draws. Relaxed by a tenth.
+    .. math:: q_{\text{probability}}(\Delta_j) \ge -\text{amount}
 
     Examples
     --------
-    >>> MaxShortfall(amount=1000.0).enforced
-    'coupling row'
+    >>> MaxItemLossQuantile(amount=20.0).probability
+    0.05
     """
 
-    name: ClassVar[str] = "max_shortfall"
-    enforced: ClassVar[Enforcement] = "coupling row"
+    name: ClassVar[str] = "max_item_loss_quantile"
+    enforced: ClassVar[Enforcement] = "mask"
     step: ClassVar[str] = "a tenth of the amount"
-    amount: float
-    share: float = 0.05
+    amount: Amount
+    probability: float = 0.05
 
     def __post_init__(self) -> None:
-        require(abs(self.amount) < np.inf, "MaxShortfall.amount", f"is {self.amount}; give money per period")
-        require(0 < self.share < 1, "MaxShortfall.share", f"is {self.share}; give a share in (0, 1)")
+        text = f"is {self.probability}; give a probability in (0, 1)"
+        require(0 < self.probability < 1, "MaxItemLossQuantile.probability", text)
 
+    def allows(self, outlook: Outlook) -> Bools:
+        """Which candidate prices are allowed, array (J, K); today's always is where the amount is zero or more."""
+        amount = by_item(self.amount, outlook.facts, np.inf)[:, None]
+        return outlook.loss_quantile(self.probability) <= amount + SLACK * np.abs(
+            np.where(np.isfinite(amount), amount, 0.0)
+        )
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaxChanges:
-    """Most items whose price may change; relaxed by one.
-
-    Examples
-    --------
-    >>> MaxChanges(count=10).name
-    'max_changes'
-    """
-
-    name: ClassVar[str] = "max_changes"
-    enforced: ClassVar[Enforcement] = "coupling row"
-    step: ClassVar[str] = "1 item"
-    count: int
-
-    def __post_init__(self) -> None:
-        require(self.count >= 0, "MaxChanges.count", f"is {self.count}; it must be zero or more")
+    def moved(self, steps: float) -> MaxItemLossQuantile:
+        """The limit `steps` steps looser (tighter when negative)."""
+        return replace(self, amount=_by_tenths(self.amount, steps))
 
 
 BoxLimit = Bounds | MaxChange | Support | MinMargin
-ItemLimit = BoxLimit | MinStepIfChanged | MinVolume | Capacity | MaxLossProbability | MaxItemShortfall
-PortfolioLimit = MaxShortfall | MaxChanges
+ItemLimit = (
+    BoxLimit | MinStepIfChanged | MinVolume | Capacity | MaxLossProbability | MaxItemShortfall | MaxItemLossQuantile
+)
 Limit = ItemLimit | PriceLadder | PortfolioLimit
 
 
@@ -173,11 +184,35 @@ class Limits:
     ladder: PriceLadder | None
     shortfall: MaxShortfall | None
     changes: MaxChanges | None
+    quantile: MaxLossQuantile | None = None
+    rows: tuple[RowLimit, ...] = ()
+    order: TierOrder | None = None
+    same: SamePrice | None = None
+
+    @property
+    def portfolio(self) -> tuple[PortfolioLimit, ...]:
+        """Every limit that ties items together."""
+        found = (self.shortfall, self.changes, self.quantile, *self.rows, self.order, self.same)
+        return tuple(limit for limit in found if limit is not None)
 
     @property
     def couples(self) -> bool:
         """Whether a limit ties items together."""
-        return self.shortfall is not None or self.changes is not None
+        return bool(self.portfolio)
+
+    @property
+    def linear(self) -> tuple[RowLimit, ...]:
+        """Those of them that are rows over expected prices, units and money."""
+        return self.rows if self.changes is None else (self.changes, *self.rows)
+
+    @property
+    def every(self) -> tuple[Limit, ...]:
+        """All limits, as applied."""
+        return (*self.item, *(() if self.ladder is None else (self.ladder,)), *self.portfolio)
+
+    def without(self, name: str) -> Limits:
+        """The same limits but the one of this name."""
+        return sort_limits([limit for limit in self.every if limit.name != name])
 
     def box(self, facts: ItemFacts, *, without: str = "") -> tuple[Floats, Floats]:
         """Lowest and highest price inside every box limit but the one named `without`, arrays (J,)."""
@@ -213,7 +248,7 @@ def sort_limits(limits: Sequence[Limit]) -> Limits:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SpecError(f"The limit {twice[0]!r} is given {names.count(twice[0])} times; give each kind once.")
-    item = [limit for limit in limits if not isinstance(limit, PriceLadder | MaxShortfall | MaxChanges)]
+    item: list[ItemLimit] = [limit for limit in limits if isinstance(limit, ItemLimit)]
     if Support.name not in names:
         item.append(Support())
     return Limits(
@@ -221,4 +256,14 @@ def sort_limits(limits: Sequence[Limit]) -> Limits:
         ladder=next((limit for limit in limits if isinstance(limit, PriceLadder)), None),
         shortfall=next((limit for limit in limits if isinstance(limit, MaxShortfall)), None),
         changes=next((limit for limit in limits if isinstance(limit, MaxChanges)), None),
+        quantile=next((limit for limit in limits if isinstance(limit, MaxLossQuantile)), None),
+        rows=tuple(limit for limit in limits if isinstance(limit, RowLimit) and not isinstance(limit, MaxChanges)),
+        order=next((limit for limit in limits if isinstance(limit, TierOrder)), None),
+        same=next((limit for limit in limits if isinstance(limit, SamePrice)), None),
     )
+
+
+def _by_tenths(amount: Amount, steps: float) -> Amount:
+    if isinstance(amount, Mapping):
+        return {item: value + 0.1 * steps * abs(value) for item, value in amount.items()}
+    return amount + 0.1 * steps * abs(amount)

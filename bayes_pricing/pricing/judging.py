@@ -11,14 +11,12 @@ from bayes_pricing.errors import Finding
 from bayes_pricing.pricing.constraints import PriceLadder, Support
 from bayes_pricing.pricing.ladder import GRID_POINTS, Choice, best_on_each_draw, choose_prices, conflicting_limits
 from bayes_pricing.pricing.outlook import Block, Bools, Outlook
-from bayes_pricing.pricing.problem import Problem
+from bayes_pricing.pricing.problem import SMALLEST_MOVE, Problem
 from bayes_pricing.pricing.support import check_tails, support_levels
 from bayes_pricing.pricing.value_of_information import TestingRule, worth_of_testing
 
 Floats = NDArray[np.float64]
 
-SMALLEST_MOVE = 1e-6
-"""Log-price moves below this are rounding, not changes."""
 TEST_MOVE = 0.1
 """Where today's price stays, a test of a tenth up or down is what is valued."""
 
@@ -39,6 +37,8 @@ class Judged:
         Candidate prices, today's first, the best one last.
     candidate_change : array (J, K)
         Their expected change; minus infinity where a limit forbids the price or the item is pinned.
+    candidate_units : array (J, K)
+        Expected units per period at each candidate.
     test_price, test_net : array (J,)
     test_periods : array (J,)
     findings : tuple of tuple of Finding, length J
@@ -51,6 +51,7 @@ class Judged:
     test_first: Bools
     candidates: Floats
     candidate_change: Floats
+    candidate_units: Floats
     test_price: Floats
     test_net: Floats
     test_periods: NDArray[np.int64]
@@ -90,6 +91,7 @@ def judge_items(problem: Problem, points: int = GRID_POINTS) -> Judged:
         test_first=np.concatenate([part.test_first for part in parts]),
         candidates=np.concatenate([_widened(part.candidates, width) for part in parts]),
         candidate_change=np.concatenate([_widened(part.candidate_change, width) for part in parts]),
+        candidate_units=np.concatenate([_widened(part.candidate_units, width) for part in parts]),
         test_price=np.concatenate([part.test_price for part in parts]),
         test_net=np.concatenate([part.test_net for part in parts]),
         test_periods=np.concatenate([part.test_periods for part in parts]),
@@ -148,6 +150,9 @@ def _judge_block(problem: Problem, block: Block, points: int) -> Judged:
             extrapolates=levels[row] == "extrapolation" and not first[row],
         )
     pinned = refused | first
+    growth = block.growth(prices)
+    own_units = np.where(moves, np.einsum("js,js->j", growth, block.units_today) / growth.shape[1], 0.0)
+    own_units += choice.outlook.expected_units[:, 0]
     change = np.where(choice.allowed, choice.outlook.expected_change, -np.inf)
     own = np.where(moves, choice.expected_change, change[:, 0])
     change = np.where(pinned[:, None], -np.inf, np.concatenate([change, own[:, None]], axis=1))
@@ -160,6 +165,7 @@ def _judge_block(problem: Problem, block: Block, points: int) -> Judged:
         test_first=first,
         candidates=np.concatenate([choice.outlook.prices, prices[:, None]], axis=1),
         candidate_change=change,
+        candidate_units=np.concatenate([choice.outlook.expected_units, own_units[:, None]], axis=1),
         test_price=test.price,
         test_net=test.net,
         test_periods=test.periods,

@@ -64,7 +64,7 @@ def item_facts(table: pl.DataFrame, economics: Economics, objective: Objective) 
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Block:
     """Some items ready to be judged: facts, joint draws, and what every candidate price of theirs shares.
 
@@ -72,25 +72,22 @@ class Block:
     ----------
     facts : ItemFacts
     draws : DemandDraws
-    sorted_elasticity : array (J, S)
-        Elasticities in ascending order, so that a probability of loss is a search.
     units_today : array (J, S)
         Expected units per period at today's price.
     """
 
     facts: ItemFacts
     draws: DemandDraws
-    sorted_elasticity: Floats
     units_today: Floats
+
+    @cached_property
+    def sorted_elasticity(self) -> Floats:
+        """Elasticities in ascending order, so that a probability of loss is a search, array (J, S)."""
+        return np.sort(self.draws.elasticity, axis=1)
 
     def part(self, where: slice | NDArray[np.intp]) -> Block:
         """The same for some of the items, by position."""
-        return Block(
-            facts=self.facts.part(where),
-            draws=self.draws.part(where),
-            sorted_elasticity=self.sorted_elasticity[where],
-            units_today=self.units_today[where],
-        )
+        return Block(facts=self.facts.part(where), draws=self.draws.part(where), units_today=self.units_today[where])
 
     def growth(self, prices: Floats) -> Floats:
         r"""Share by which units grow from today's price to `prices` on every draw, array (J, S): exactly 0 at today's.
@@ -116,12 +113,7 @@ class Block:
 
 def build_block(facts: ItemFacts, draws: DemandDraws) -> Block:
     """Put facts and draws of the same items side by side."""
-    return Block(
-        facts=facts,
-        draws=draws,
-        sorted_elasticity=np.sort(draws.elasticity, axis=1),
-        units_today=np.exp(draws.log_units_today),
-    )
+    return Block(facts=facts, draws=draws, units_today=np.exp(draws.log_units_today))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -209,6 +201,14 @@ class Outlook:
         """Mean loss of the change against today over the worst `share` of draws, (J, K); a loss is positive."""
         columns = [
             -tail_mean(self.block.change(self.prices[:, column], self.facts.value), share)
+            for column in range(self.prices.shape[1])
+        ]
+        return np.stack(columns, axis=1)
+
+    def loss_quantile(self, probability: float) -> Floats:
+        """Loss against today that is exceeded with this probability, array (J, K); a loss is positive."""
+        columns = [
+            -np.quantile(self.block.change(self.prices[:, column], self.facts.value), probability, axis=1)
             for column in range(self.prices.shape[1])
         ]
         return np.stack(columns, axis=1)

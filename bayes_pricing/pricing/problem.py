@@ -22,6 +22,8 @@ from bayes_pricing.pricing.value_of_information import TestingRule
 
 Floats = NDArray[np.float64]
 
+SMALLEST_MOVE = 1e-6
+"""Log-price moves below this are rounding, not changes."""
 ITEMS_AT_ONCE = 64
 """Items of one block: their draws stay in the processor's cache."""
 ITEMS_FETCHED = 512
@@ -100,6 +102,12 @@ class Problem:
         if self.draws is not None:
             return self.draws.part(where)
         return demand_draws(self.posterior, list(self.items[where]))
+
+    def draws_of(self, places: NDArray[np.intp]) -> DemandDraws:
+        """Joint draws of some items by position."""
+        if self.draws is not None:
+            return self.draws.part(places)
+        return demand_draws(self.posterior, [self.items[place] for place in places])
 
 
 def build_problem(

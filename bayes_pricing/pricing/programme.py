@@ -1,84 +1,143 @@
-r"""The ladder programme: one price per item, a few rows that couple items, expected shortfall by cuts.
+r"""The ladder programme: one price per chooser, a few rows that couple choosers, risk and utility by cuts.
 
-.. math:: \max_x \sum_{jk} \bar D_{jk} x_{jk} \quad \text{s.t.} \quad \sum_k x_{jk} = 1, \;
-          \sum_{jk} \Big(\sum_s w^i_s D_{jks}\Big) x_{jk} \ge f, \; \sum_{jk} [k \ne today]\, x_{jk} \le N
+.. math:: \max_x \; \min_g (\gamma_g + \sum_o G_{go} x_o) \quad \text{s.t.} \quad \sum_{o \in u} x_o = 1, \;
+          \sum_o C_{io} x_o \ge f_i, \; \sum_o A_{ro} x_o \le b_r
 
-with one row per cut i, whose weights w put equal mass on the worst draws of an earlier answer. The textbook programme
-with a row per draw (Rockafellar & Uryasev 2000) has the same optimum and does not finish on a few hundred items.
+A chooser is an item, or a group of items with one price in common; an option is one of its prices. Each cut :math:`C_i`
+puts equal weight on the worst draws of an earlier answer; each goal :math:`G_g` is the objective itself or, where it is
+concave (a utility, a tail mean), its tangent at an earlier answer. The textbook programme with a row per draw
+(Rockafellar & Uryasev 2000) has the same optimum and does not finish on a few hundred items.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array, csr_array, vstack
+
+from bayes_pricing.pricing.chains import Chains, best_on_chains, build_chains, chain_rows
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Places = NDArray[np.intp]
 
 SECONDS = 10.0
 """Longest one integer programme may take; what it has found by then is used and its distance from the bound shown."""
 INTEGER_GAP = 1e-4
 SMALL_PROBLEM = 100
-"""Number of ladder prices up to which integer programmes are solved to the last digit."""
+"""Number of options up to which integer programmes are solved to the last digit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Rungs:
-    """Every allowed (item, price) pair of a problem, as flat arrays of length n ordered by item.
+class Options:
+    """Every option of every chooser, as flat arrays of length n ordered by chooser.
 
     Attributes
     ----------
-    item : array of int
-        Place of the item.
+    chooser : array of int
+        Place of the chooser, 0 to U - 1; every chooser has at least one option.
     price : array
+        Currency per unit.
     mean : array
-        Expected change of the objective per period against today, all draws.
-    moved : array of bool
-        The price differs from today's.
-    items : int
-        Number of items J; every item has at least one pair.
+        Expected change of the objective per period against today.
+    choosers : int
+        Number of choosers U.
+    chains : Chains
+        Choosers whose prices may not fall from one to the next.
+    starts : array (U,)
+        First option of every chooser.
+    scale : float
+        Mean absolute size of `mean` per chooser: money divided by it is of order one.
     """
 
-    item: NDArray[np.intp]
+    chooser: Places
     price: Floats
     mean: Floats
-    moved: Bools
-    items: int
+    choosers: int
+    chains: Chains
+    starts: Places = field(init=False)
+    scale: float = field(init=False)
 
-    @property
-    def starts(self) -> NDArray[np.intp]:
-        """First pair of every item."""
-        return np.searchsorted(self.item, np.arange(self.items))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "starts", np.searchsorted(self.chooser, np.arange(self.choosers)))
+        object.__setattr__(self, "scale", float(np.abs(self.mean).sum()) / max(self.choosers, 1) or 1.0)
 
-    def best(self, score: Floats) -> NDArray[np.intp]:
-        """The pair of every item with the highest score, array (J,)."""
+    def part(self, kept: Bools) -> Options:
+        """The choosers and options kept, choosers numbered anew; a chain is kept whole or not at all."""
+        _, chooser = np.unique(self.chooser[kept], return_inverse=True)
+        place = np.full(self.choosers, -1, dtype=np.intp)
+        place[self.chooser[kept]] = chooser
+        tiers = [place[chain].tolist() for chain in self.chains.each() if place[chain[0]] >= 0]
+        price = self.price[kept]
+        return Options(
+            chooser=chooser.astype(np.intp), price=price, mean=self.mean[kept], choosers=int((place >= 0).sum()),
+            chains=build_chains(tiers, chooser, price, self.chains.step),
+        )  # fmt: skip
+
+    def best(self, score: Floats) -> Places:
+        """The option of every chooser that together have the highest score, chains kept, array (U,)."""
         top = np.maximum.reduceat(score, self.starts)
-        hit = np.flatnonzero(score >= top[self.item])
-        _, first = np.unique(self.item[hit], return_index=True)
-        return hit[first]
+        hit = np.flatnonzero(score >= top[self.chooser])
+        first = np.ones(hit.size, dtype=np.bool_)
+        first[1:] = np.diff(self.chooser[hit]) > 0
+        best = hit[first]
+        return best_on_chains(self.chains, score, best) if self.chains.count else best
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rows:
-    """The coupling rows of a programme.
+    """What couples the choosers, as rows over options.
 
     Attributes
     ----------
     cuts : array (m, n)
-        Tail mean of every pair under each cut's weights, unit of the objective.
-    floor : float
-        Lowest tail mean allowed; minus infinity where none is.
-    most_changes : float
-        Most items that may move; infinity where all may.
+        Tail mean of every option under each cut's weights, unit of the objective.
+    floors : array (m,)
+        Lowest tail mean that each cut allows.
+    tails : array of int (m,)
+        Which of the portfolio's tails each cut belongs to.
+    matrix : csr_array (r, n)
+        Coefficients of the linear limits.
+    bounds : array (r,)
+        Their highest sums.
+    goals : array (g, n), constants : array (g,)
+        Tangents of a concave objective; none where the objective is the mean of the options.
     """
 
     cuts: Floats
-    floor: float
-    most_changes: float
+    floors: Floats
+    tails: Places
+    matrix: csr_array
+    bounds: Floats
+    goals: Floats
+    constants: Floats
+
+    def with_cut(self, cut: Floats, floor: float, tail: int) -> Rows:
+        """The same with one cut more."""
+        return replace(
+            self, cuts=np.vstack([self.cuts, cut]), floors=np.append(self.floors, floor),
+            tails=np.append(self.tails, tail),
+        )  # fmt: skip
+
+    def with_goal(self, goal: Floats, constant: float) -> Rows:
+        """The same with one tangent of the objective more."""
+        return replace(self, goals=np.vstack([self.goals, goal]), constants=np.append(self.constants, constant))
+
+    def part(self, kept: Places) -> Rows:
+        """The same over some of the options."""
+        return replace(self, cuts=self.cuts[:, kept], goals=self.goals[:, kept], matrix=self.matrix[:, kept])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prices:
+    """Multipliers of a programme's rows, zero or more; those of the goals sum to 1 where there are any."""
+
+    cuts: Floats
+    rows: Floats
+    goals: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,101 +147,109 @@ class Answer:
     Attributes
     ----------
     share : array (n,)
-        Weight of every pair, 0 or 1 where integers were asked for.
+        Weight of every option, 0 or 1 where integers were asked for.
     value : float
-        Objective reached; the tail mean where that was maximised.
-    cut_prices : array (m,)
-        Multipliers of the cuts, zero or more; empty for integer programmes.
-    change_price : float
-        Multiplier of the number of changes.
+        Objective reached by the programme's own rows.
+    prices : Prices
+        Multipliers; all zero for integer programmes.
     """
 
     share: Floats
     value: float
-    cut_prices: Floats
-    change_price: float
+    prices: Prices
 
 
-def solve_programme(
-    rungs: Rungs, rows: Rows, *, integer: bool, raise_floor: bool = False, free: Bools | None = None
-) -> Answer | None:
+def solve_programme(options: Options, rows: Rows, *, integer: bool, free: Bools | None = None) -> Answer | None:
     """Solve the programme or its relaxation with HiGHS; None where it has no solution.
 
     Parameters
     ----------
-    rungs : Rungs
+    options : Options
     rows : Rows
     integer : bool
-        One price per item; otherwise items may mix prices, which bounds what they can reach.
-    raise_floor : bool
-        Maximise the tail mean itself instead of the objective under a floor.
+        One option per chooser; otherwise choosers may mix options, which bounds what they can reach.
     free : array of bool (n,), optional
-        Only these pairs may be chosen; every item must keep one.
+        Only these options may be taken; every chooser must keep one.
 
     Returns
     -------
     Answer or None
     """
-    kept = np.arange(rungs.mean.size) if free is None else np.flatnonzero(free)
-    scale = float(np.abs(rungs.mean).sum()) / rungs.items or 1.0
-    cost = np.append(np.zeros(kept.size), -1.0) if raise_floor else np.append(-rungs.mean[kept] / scale, 0.0)
-    matrix, limit = _coupling_rows(rungs, rows, kept, scale, raise_floor)
+    kept = np.arange(options.mean.size) if free is None else np.flatnonzero(free)
+    aim = len(rows.goals) > 0
+    cost = np.append(np.zeros(kept.size) if aim else -options.mean[kept] / options.scale, -1.0 if aim else 0.0)
+    matrix, limit = _matrix(options, rows.part(kept), kept)
     one_each = coo_array(
-        (np.ones(kept.size), (rungs.item[kept], np.arange(kept.size))), shape=(rungs.items, kept.size + 1)
+        (np.ones(kept.size), (options.chooser[kept], np.arange(kept.size))), shape=(options.choosers, kept.size + 1)
     )
     bounds = np.zeros((kept.size + 1, 2))
     bounds[:-1, 1] = 1.0
-    bounds[-1] = (-np.inf, np.inf) if raise_floor else (0.0, 0.0)
+    bounds[-1] = (-np.inf, np.inf) if aim else (0.0, 0.0)
     gap = INTEGER_GAP if kept.size > SMALL_PROBLEM else 0.0
     # scipy's stubs leave out the sparse matrices that linprog takes
     result = linprog(  # type: ignore[call-overload]
-        cost, A_ub=matrix, b_ub=limit, A_eq=csr_array(one_each), b_eq=np.ones(rungs.items), bounds=bounds,
+        cost, A_ub=matrix, b_ub=limit, A_eq=csr_array(one_each), b_eq=np.ones(options.choosers), bounds=bounds,
         integrality=np.append(np.ones(kept.size, dtype=np.int64), 0) if integer else None,
         options={"time_limit": SECONDS, "mip_rel_gap": gap} if integer else {},
     )  # fmt: skip
     if result.x is None:
         return None
-    share = np.zeros(rungs.mean.size)
+    share = np.zeros(options.mean.size)
     share[kept] = np.round(result.x[:-1]) if integer else result.x[:-1]
-    prices = np.zeros(limit.size) if integer else -np.asarray(result.ineqlin.marginals, dtype=np.float64)
-    cuts = len(rows.cuts)
-    return Answer(
-        share=share,
-        value=-float(result.fun) * scale,
-        cut_prices=np.maximum(prices[:cuts], 0.0),
-        change_price=float(max(prices[cuts], 0.0)) * scale if limit.size > cuts else 0.0,
+    dual = np.zeros(limit.size) if integer else np.maximum(-np.asarray(result.ineqlin.marginals, dtype=np.float64), 0.0)
+    return Answer(share=share, value=-float(result.fun) * options.scale, prices=_prices(options, rows, dual))
+
+
+def _prices(options: Options, rows: Rows, dual: Floats) -> Prices:
+    """Multipliers in money from those of the scaled programme: cuts, goals, linear rows, then chains."""
+    cuts, goals = len(rows.cuts), len(rows.goals)
+    weight = dual[cuts : cuts + goals]
+    return Prices(
+        cuts=dual[:cuts],
+        goals=weight / weight.sum() if goals and weight.sum() > 0 else np.full(goals, 1.0 / max(goals, 1)),
+        rows=dual[cuts + goals : cuts + goals + rows.bounds.size] * options.scale,
     )
 
 
-def _coupling_rows(
-    rungs: Rungs, rows: Rows, kept: NDArray[np.intp], scale: float, raise_floor: bool
-) -> tuple[Floats, Floats]:
-    matrix = [np.append(-cut[kept] / scale, 1.0 if raise_floor else 0.0) for cut in rows.cuts]
-    limit = [0.0 if raise_floor else -rows.floor / scale] * len(rows.cuts)
-    if np.isfinite(rows.most_changes):
-        matrix.append(np.append(rungs.moved[kept].astype(np.float64), 0.0))
-        limit.append(rows.most_changes)
-    if not matrix:
-        return np.zeros((0, kept.size + 1)), np.zeros(0)
-    return np.stack(matrix), np.array(limit)
+def _matrix(options: Options, rows: Rows, kept: Places) -> tuple[csr_array, Floats]:
+    scale = options.scale
+    goals = np.hstack([-rows.goals / scale, np.ones((len(rows.goals), 1))])
+    parts = [
+        csr_array(np.hstack([-rows.cuts / scale, np.zeros((len(rows.cuts), 1))])),
+        csr_array(goals),
+        csr_array((rows.matrix.data, rows.matrix.indices, rows.matrix.indptr), shape=(rows.bounds.size, kept.size + 1)),
+    ]
+    limits = [-rows.floors / scale, rows.constants / scale, rows.bounds]
+    if options.chains.count:
+        tied = chain_rows(options.chains, options.price, options.starts, options.chooser, kept)
+        parts.append(tied)
+        limits.append(np.zeros(tied.shape[0]))
+    return csr_array(vstack(parts)), np.concatenate(limits)
 
 
-def lagrangian_score(rungs: Rungs, rows: Rows, answer: Answer) -> Floats:
-    """Worth of every pair at the multipliers: its mean, plus what it adds to each tail, minus the price of a change."""
-    score = rungs.mean - answer.change_price * rungs.moved
-    return np.asarray(score + answer.cut_prices @ rows.cuts if len(rows.cuts) else score, dtype=np.float64)
+def lagrangian_score(options: Options, rows: Rows, prices: Prices) -> Floats:
+    """Worth of every option at the multipliers: its mean (or tangents), what it adds to each tail, minus its rows."""
+    score = prices.goals @ rows.goals if len(rows.goals) else options.mean.copy()
+    if len(rows.cuts):
+        score += prices.cuts @ rows.cuts
+    if rows.bounds.size:
+        score -= rows.matrix.T @ prices.rows
+    return np.asarray(score, dtype=np.float64)
 
 
-def lagrangian_bound(rungs: Rungs, rows: Rows, answer: Answer) -> float:
+def lagrangian_bound(options: Options, rows: Rows, prices: Prices) -> float:
     r"""Upper bound on the objective of any prices that keep the rows, whatever the multipliers are.
 
-    .. math:: \sum_j \max_k \big(\bar D_{jk} + \sum_i \mu_i c_{ijk} - \nu [k \ne today]\big) - f \sum_i \mu_i + \nu N
+    .. math:: \sum_u \max_{o \in u} \big(\sum_g \pi_g G_{go} + \sum_i \mu_i C_{io} - \sum_r \nu_r A_{ro}\big)
+              + \sum_g \pi_g \gamma_g - \sum_i \mu_i f_i + \sum_r \nu_r b_r
 
-    Computed here, not taken from the solver: a solver's mistake can only loosen it.
+    Along chains the maximum is found by dynamic programming. Computed here, not taken from the solver: a solver's
+    mistake can only loosen it.
     """
-    bound = float(np.maximum.reduceat(lagrangian_score(rungs, rows, answer), rungs.starts).sum())
+    score = lagrangian_score(options, rows, prices)
+    bound = float(score[options.best(score)].sum())
+    if len(rows.goals):
+        bound += float(prices.goals @ rows.constants)
     if len(rows.cuts):
-        bound -= rows.floor * float(answer.cut_prices.sum())
-    if np.isfinite(rows.most_changes):
-        bound += answer.change_price * rows.most_changes
-    return bound
+        bound -= float(prices.cuts @ rows.floors)
+    return bound + float(prices.rows @ rows.bounds)
