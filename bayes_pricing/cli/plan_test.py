@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from bayes_pricing.cli.decision_flags import LimitFlags, MoneyFlags
+from bayes_pricing.cli.flags import Repeatable
 from bayes_pricing.cli.output import Answer
+from bayes_pricing.cli.read_test import guardrails_of
 from bayes_pricing.errors import SpecError
 
 if TYPE_CHECKING:
+    from datetime import date
+
+    from bayes_pricing.experiments.plan_file import Preregistration
     from bayes_pricing.experiments.price_test import TestGoals, TestPlan
 
 
@@ -49,13 +54,70 @@ class GoalFlags:
     power: float = 0.8
     """Probability of finding the effect."""
     units_per_week: float | None = None
-    """Pace of both arms together, for the duration."""
+    """Pace of all arms together, for the duration."""
+    largest_units: float | None = None
+    """Most units of all arms together that there are to test on."""
+    largest_test_loss: float | None = None
+    """Largest expected shortfall of the test itself (mean loss over the worst 5 % of what is believed), money."""
+    switching_cost: float = 0.0
+    """Money that rolling out a new price costs once."""
 
     def goals(self) -> TestGoals:
         """The flags as a value."""
         from bayes_pricing.experiments.price_test import TestGoals
 
-        return TestGoals(effect=self.effect, alpha=self.alpha, power=self.power, units_per_week=self.units_per_week)
+        return TestGoals(
+            effect=self.effect,
+            alpha=self.alpha,
+            power=self.power,
+            units_per_week=self.units_per_week,
+            largest_units=self.largest_units,
+            largest_loss=self.largest_test_loss,
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationFlags:
+    """What a plan file fixes beside the sizes."""
+
+    out: Path | None = None
+    """Plan file to write, .toml or .json: `read-test --plan` holds the test against it."""
+    name: str | None = None
+    """Name of the test; left out, that of the file."""
+    arm_name: Repeatable = ()
+    """Name of an arm as it will stand in the data; repeatable, today's first."""
+    outcome: Repeatable = ()
+    """Column of an outcome of the test; repeatable, the first decides. Left out, the objective."""
+    guardrail: Repeatable = ()
+    """Outcome that may not suffer and the loss that is accepted, as OUTCOME=MARGIN; repeatable."""
+    start: str | None = None
+    """First day of the test."""
+    monitoring: Literal["fixed", "anytime", "pocock", "obrien-fleming"] = "fixed"
+    """How the running test may be watched: read once, at any time, or at --looks equal steps."""
+    looks: int = 1
+    """Planned looks, for pocock and obrien-fleming."""
+
+    def register(self, plan: TestPlan, objective: str, unit_cost: float | None) -> Preregistration:
+        """The plan with what it is held against."""
+        from datetime import UTC, datetime
+
+        from bayes_pricing.experiments.registration import Registration, register_plan
+
+        return register_plan(
+            plan,
+            Registration(
+                name=self.name or (self.out.stem if self.out is not None else "test"),
+                registered=datetime.now(UTC).date(),
+                outcomes=self.outcome or (objective,),
+                start=_day(self.start),
+                arms=self.arm_name,
+                monitoring=self.monitoring,
+                looks=self.looks,
+                unit_cost=unit_cost,
+                guardrails=guardrails_of(self.guardrail),
+            ),
+        )
 
 
 def plan_test(
@@ -63,11 +125,13 @@ def plan_test(
     goals: GoalFlags | None = None,
     money: MoneyFlags | None = None,
     limits: LimitFlags | None = None,
+    registration: RegistrationFlags | None = None,
     *,
     model_dir: Path | None = None,
     item: str | None = None,
-    test_price: float | None = None,
-    weeks_per_period: float = 1.0,
+    test_price: Annotated[tuple[float, ...], Parameter(consume_multiple=False, negative=())] = (),
+    new_prices: int = 1,
+    weeks_per_period: float | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> Answer:
     """Plan a test by expected profit, from a fitted model or from numbers alone; power and assurance stand beside it.
@@ -81,24 +145,40 @@ def plan_test(
     item
         Item whose price is to be tested.
     test_price
-        Price to test against today's; left out, the one most worth testing within the limits.
+        Price to test against today's; repeatable. Left out, the one most worth testing within the limits.
+    new_prices
+        How many prices to choose where none is named.
     weeks_per_period
-        Length of the model's periods, for the duration: 1 for weeks, 0.142857 for days, 4.345 for months.
+        Length of the model's periods, for the duration; left out, as the dates of its sales say.
     json
         One JSON document on standard output.
     """
     from bayes_pricing.experiments.price_test import plan_json
 
-    prior, goals = prior or PriorFlags(), goals or GoalFlags()
+    prior, goals, registration = prior or PriorFlags(), goals or GoalFlags(), registration or RegistrationFlags()
+    money = money or MoneyFlags()
     if (model_dir is None) != (item is None):
         raise SpecError("--model-dir and --item go together: which model, and which of its items.")
     if model_dir is not None and item is not None:
-        plan = _from_model(
-            model_dir, item, (test_price, weeks_per_period), goals, money or MoneyFlags(), limits or LimitFlags()
-        )
+        arms = _TestedArms(prices=test_price, count=new_prices, weeks_per_period=weeks_per_period)
+        plan, objective = _from_model(model_dir, item, arms, goals, money, limits or LimitFlags())
     else:
-        plan = _from_numbers(prior, goals)
-    return Answer(document={"status": "ok", **plan_json(plan)}, text=plan_text(plan))
+        plan, objective = _from_numbers(prior, goals), "profit"
+    document, text = {"status": "ok", **plan_json(plan)}, plan_text(plan)
+    if registration.out is not None:
+        from bayes_pricing.experiments.plan_file import write_plan
+
+        digest = write_plan(registration.register(plan, objective, money.unit_cost), registration.out)
+        document |= {"plan_file": str(registration.out), "plan_hash": digest}
+        text += f"\nRegistered in {registration.out}; keep its hash apart from it: {digest}"
+    return Answer(document=document, text=text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TestedArms:
+    prices: tuple[float, ...]
+    count: int
+    weeks_per_period: float | None
 
 
 def _from_numbers(prior: PriorFlags, goals: GoalFlags) -> TestPlan:
@@ -121,6 +201,7 @@ def _from_numbers(prior: PriorFlags, goals: GoalFlags) -> TestPlan:
         noise_sds=(noise, noise),
         population=population,
         correlation=prior.correlation,
+        switching_cost=goals.switching_cost,
     )
     return plan_test(arms, goals.goals())
 
@@ -128,28 +209,32 @@ def _from_numbers(prior: PriorFlags, goals: GoalFlags) -> TestPlan:
 def _from_model(
     model_dir: Path,
     item: str,
-    arm: tuple[float | None, float],
+    arms: _TestedArms,
     goals: GoalFlags,
     money: MoneyFlags,
     limits: LimitFlags,
-) -> TestPlan:
-    """Plan from a fitted model; `arm` is the price to test and the length of a period in weeks."""
+) -> tuple[TestPlan, str]:
+    """Plan from a fitted model, and the objective it is planned for."""
     from bayes_pricing.cli.policy import decidable, objective_of
+    from bayes_pricing.experiments.price_arms import PriceChoice, weeks_per_period
     from bayes_pricing.experiments.price_test import plan_price_test
     from bayes_pricing.registry import load_fit
 
-    posterior = decidable(load_fit(model_dir))
-    return plan_price_test(
+    fitted = load_fit(model_dir)
+    posterior = decidable(fitted)
+    objective = objective_of(posterior, money, limits)
+    plan = plan_price_test(
         posterior,
         money.economics(),
         item,
         horizon_periods=limits.horizon,
         goals=goals.goals(),
-        objective=objective_of(posterior, money, limits),
-        test_price=arm[0],
+        objective=objective,
+        choice=PriceChoice(prices=arms.prices, count=arms.count, switching_cost=goals.switching_cost),
         limits=limits.limits(),
-        weeks_per_period=arm[1],
+        weeks_per_period=arms.weeks_per_period or weeks_per_period(fitted.summary) or 1.0,
     )
+    return plan, objective
 
 
 def plan_text(plan: TestPlan) -> str:
@@ -158,19 +243,47 @@ def plan_text(plan: TestPlan) -> str:
     from bayes_pricing.pricing.wording import percent
 
     best, value = plan.test_and_roll, plan.value_of_information
-    first, second = best.n_per_arm
+    sizes = [f"{size:,.1f} units of {_arm(plan, place)}" for place, size in enumerate(best.n_per_arm)]
     lines = [
-        f"Test {first:,.1f} units of {plan.arms[0]!r} and {second:,.1f} of {plan.arms[1]!r}, then roll out the better.",
+        f"Test {', '.join(sizes[:-1])} and {sizes[-1]}, then roll out the best.",
         f"Expected money: {best.test_profit:,.1f} during the test, {best.rollout_profit:,.1f} after it; deciding now "
         f"would bring {best.no_test_profit:,.1f}, so the test is worth {value.net:,.4g}.",
         f"Regret against knowing the better arm from the start: {best.regret_fraction:.4%}; probability of rolling out "
         f"the worse: {percent(best.error_probability)}.",
     ]
+    if value.simulated is not None:
+        lines.append(
+            f"On the model's own draws: worth {value.simulated.net:,.4g} ± {value.simulated.standard_error:,.2g}."
+        )
+    if plan.risk is not None:
+        lines.append(
+            f"The test itself: expected cost {plan.risk.expected_cost:,.4g} against leaving today's arm alone, "
+            f"{plan.risk.expected_shortfall:,.4g} in the worst 5 % of what is believed."
+        )
     if plan.power is not None:
         lines.append(
             f"Beside it: {plan.power.target:.0%} power for a difference of {plan.power.effect:,.4g} takes "
             f"{plan.power.n_per_arm:,.0f} units an arm; the planned sizes have {percent(plan.power.at_plan)}."
         )
+    if plan.sequential is not None:
+        looks = ", ".join(
+            f"{size.shape} with {size.looks} looks {size.n_per_arm:,.0f}" for size in plan.sequential.group_sequential
+        )
+        lines.append(f"Watched at any time it would take {plan.sequential.n_per_arm:,.0f} an arm; {looks}.")
     if plan.duration_weeks is not None:
         lines.append(f"Duration: {plan.duration_weeks} whole weeks.")
     return "\n".join([*lines, *finding_lines(plan.findings)])
+
+
+def _arm(plan: TestPlan, place: int) -> str:
+    price = "" if plan.prices is None else f" ({plan.prices[place]:,.4g})"
+    return f"{plan.arms[place]!r}{price}"
+
+
+def _day(text: str | None) -> date | None:
+    from datetime import date
+
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError as error:
+        raise SpecError(f"--start is {text!r}; give a day such as 2026-03-02.") from error

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from bayes_pricing.cli.flags import Repeatable
-from bayes_pricing.cli.output import Answer
+from bayes_pricing.cli.output import DONE, REFUSED, Answer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import date
 
     from bayes_pricing.experiments.effects import Effect
+    from bayes_pricing.experiments.guardrails import Guardrail
     from bayes_pricing.experiments.readout import ReadOut
     from bayes_pricing.experiments.trial_columns import TrialColumns
 
@@ -48,17 +50,23 @@ class TrialFlags:
     """Column of the price paid."""
     cost: str | None = None
     """Column of the cost per unit: an arm priced below it is never chosen."""
+    received: str | None = None
+    """Column with 1 where the unit got what its arm was to get, else 0: effects on those who did stand beside."""
+    stayed: str | None = None
+    """Column of the periods a customer was seen; with --left, the effect on the time retained stands beside."""
+    left: str | None = None
+    """Column with 1 where the customer left then, 0 where it was still there."""
     event: str | None = None
     """Before and after: column with 0 and 1, or with the period from which on the row's unit has the change."""
 
-    def columns(self) -> TrialColumns:
-        """The flags as a value."""
+    def columns(self, guarded: Sequence[str]) -> TrialColumns:
+        """The flags as a value; guardrails are outcomes too."""
         from bayes_pricing.experiments.trial_columns import TrialColumns
 
         return TrialColumns(
             arm=self.arm,
             control_arm=self.control_arm,
-            outcomes=tuple(dict.fromkeys(self.outcome)),
+            outcomes=tuple(dict.fromkeys([*self.outcome, *guarded])),
             unit=self.unit,
             cluster=self.cluster,
             period=self.period,
@@ -67,6 +75,9 @@ class TrialFlags:
             price=self.price,
             cost=self.cost,
             event=self.event,
+            received=self.received,
+            stayed=self.stayed,
+            left=self.left,
         )
 
 
@@ -75,10 +86,14 @@ def read_test(
     *,
     plan: Path | None = None,
     share: Repeatable = (),
+    guardrail: Repeatable = (),
+    retention_horizon: float | None = None,
     seed: int = 1,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> Answer:
     """Read a price test out: effects with intervals, whether the test was run as promised, change or keep.
+
+    A broken test (a wrong sample ratio, another test than the planned one) is shown and leaves with exit code 3.
 
     Example: bayes-pricing read-test --data test.csv --arm arm --control-arm A --outcome profit --unit user
 
@@ -88,6 +103,10 @@ def read_test(
         Plan file written before the test; departures from it are named, and its rule decides.
     share
         Promised share of an arm, as ARM=SHARE on any scale; repeatable. Without it and a plan, equal shares.
+    guardrail
+        Outcome that may not suffer and the loss that is accepted, as OUTCOME=MARGIN; repeatable. A plan brings its own.
+    retention_horizon
+        Periods within which time retained is counted; left out, the longest that every arm was watched.
     seed
         Of the assignments drawn where there are few clusters.
     json
@@ -101,10 +120,19 @@ def read_test(
     from bayes_pricing.experiments.trial import read_trial
 
     registered = read_plan(plan) if plan is not None else None
-    checked = read_trial(read_sales(trial.data, trial.query), trial.columns())
-    request = ReadOutRequest(plan=registered, shares=dict(_share(text) for text in share))
-    answer = read_out(checked, request, np.random.default_rng(seed))
-    return Answer(document=read_out_document(answer), text=read_out_text(answer, log=trial.event is not None))
+    request = ReadOutRequest(
+        plan=registered,
+        shares=dict(_share(text) for text in share),
+        guardrails=guardrails_of(guardrail),
+        retention_horizon=retention_horizon,
+    )
+    columns = trial.columns([guarded.outcome for guarded in request.guarded])
+    answer = read_out(read_trial(read_sales(trial.data, trial.query), columns), request, np.random.default_rng(seed))
+    return Answer(
+        document=read_out_document(answer),
+        text=read_out_text(answer, log=trial.event is not None),
+        exit_code=REFUSED if answer.refused else DONE,
+    )
 
 
 def read_out_document(answer: ReadOut) -> dict[str, object]:
@@ -112,7 +140,7 @@ def read_out_document(answer: ReadOut) -> dict[str, object]:
     ratio = answer.sample_ratio
     decision = answer.decision
     return {
-        "status": "ok",
+        "status": "refused" if answer.refused else "ok",
         "arms": answer.arms,
         "effects": answer.effects,
         "sample_ratio": ratio if ratio is not None else {"p_value": None, "passed": None},
@@ -129,6 +157,9 @@ def read_out_document(answer: ReadOut) -> dict[str, object]:
         "variance_reduction": answer.variance_reduction,
         "tests": answer.tests,
         "procedure": answer.procedure,
+        "guardrails": answer.guardrails,
+        "compliers": answer.compliers,
+        "retention": answer.retention,
     }
 
 
@@ -151,6 +182,17 @@ def read_out_text(answer: ReadOut, *, log: bool = False) -> str:
     lines += [_effect_line(effect) for effect in answer.effects]
     lines += [f"  as a share of control: {_effect_line(lift).strip()}" for lift in answer.lifts]
     lines += [f"  {ROBUST_WORDS[part.method]}: {_effect_line(part.effect).strip()}" for part in answer.robust]
+    lines += [
+        f"  on those who got it ({one.compliance:.0%}): {one.outcome}, {one.arm}: {one.mean:+,.4g} "
+        f"({one.lower:+,.4g} to {one.upper:+,.4g})"
+        for one in answer.compliers
+    ]
+    lines += [_effect_line(effect) for effect in answer.retention]
+    lines += [
+        f"Guardrail {one.outcome}, {one.arm}: {one.status} ({one.lower:+,.4g} to {one.upper:+,.4g}, "
+        f"margin {one.margin:g})."
+        for one in answer.guardrails
+    ]
     lines += [
         f"Covariates took away {part.gain:.0%} of the variance of {part.outcome}.".replace("%", " %")
         for part in answer.variance_reduction
@@ -189,14 +231,31 @@ def _period(text: str | None) -> date | int | None:
         raise SpecError(f"--start is {text!r}; give a day such as 2026-01-05 or a whole number.") from error
 
 
+def guardrails_of(texts: Sequence[str]) -> tuple[Guardrail, ...]:
+    """Guardrails written as OUTCOME=MARGIN."""
+    from bayes_pricing.experiments.guardrails import Guardrail
+
+    pairs = [_named_number(text, "--guardrail", "the outcome and its margin, such as kept=0.01") for text in texts]
+    return tuple(Guardrail(outcome=outcome, margin=margin) for outcome, margin in pairs)
+
+
 def _share(text: str) -> tuple[str, float]:
     from bayes_pricing.errors import SpecError
 
-    arm, found, number = text.rpartition("=")
-    try:
-        share = float(number)
-    except ValueError:
-        share = 0.0
-    if not (found and arm and share > 0):
-        raise SpecError(f"--share is {text!r}; give the arm and its share, such as --share B=0.5.")
+    arm, share = _named_number(text, "--share", "the arm and its share, such as B=0.5")
+    if not share > 0:
+        raise SpecError(f"--share is {text!r}; a share must be over 0.")
     return arm, share
+
+
+def _named_number(text: str, flag: str, meant: str) -> tuple[str, float]:
+    from bayes_pricing.errors import SpecError
+
+    name, found, number = text.rpartition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = float("nan")
+    if not (found and name and abs(value) < float("inf")):
+        raise SpecError(f"{flag} is {text!r}; give {meant}.")
+    return name, value

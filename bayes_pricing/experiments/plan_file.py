@@ -13,12 +13,15 @@ from typing import Literal
 import msgspec
 
 from bayes_pricing.errors import Finding, Refusal, SpecError
+from bayes_pricing.experiments.guardrails import Guardrail
 from bayes_pricing.experiments.trial import Trial
 
 Monitoring = Literal["fixed", "anytime", "pocock", "obrien-fleming"]
 
 REACHED = 0.99
 """Share of the planned units from which a test counts as finished."""
+TABLES = ("arms", "guardrails")
+"""Fields of a plan that are lists of tables."""
 OVERRUN = 1.1
 """Share of the planned units from which a test counts as prolonged."""
 
@@ -71,6 +74,8 @@ class Preregistration:
         Currency per unit: no arm may be priced below it.
     loss_threshold : float, optional
         Expected loss that one does not mind, in the primary outcome's unit: decides instead of the interval.
+    guardrails : tuple of Guardrail
+        Outcomes that a change may not harm by more than a margin.
 
     Raises
     ------
@@ -82,7 +87,7 @@ class Preregistration:
     >>> plan = Preregistration(name="tea", arms=(PlannedArm(name="A", price=4.0), PlannedArm(name="B", price=4.5)),
     ...                        outcomes=("profit",), planned_units=4_000, registered=date(2026, 3, 1), unit_cost=2.0)
     >>> plan.content_hash[:8]
-    '36583c60'
+    '027632ca'
     """
 
     name: str
@@ -97,6 +102,7 @@ class Preregistration:
     looks: int = 1
     unit_cost: float | None = None
     loss_threshold: float | None = None
+    guardrails: tuple[Guardrail, ...] = ()
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -122,8 +128,9 @@ class Preregistration:
 
     @property
     def content_hash(self) -> str:
-        """Hash of everything above, the same for the same plan in any file format."""
-        return hashlib.blake2b(msgspec.json.encode(self, order="sorted"), digest_size=16).hexdigest()
+        """Hash of everything above that was said, the same for the same plan in any file format."""
+        said = msgspec.json.encode(_said(msgspec.to_builtins(self)), order="sorted")
+        return hashlib.blake2b(said, digest_size=16).hexdigest()
 
 
 def below_cost(arms: Sequence[tuple[str, float | None, float | None]]) -> list[Finding]:
@@ -170,8 +177,7 @@ def write_plan(plan: Preregistration, path: Path) -> str:
     """
     if path.exists():
         raise SpecError(f"{path} exists; a plan is never overwritten, name a new file.")
-    content = {**msgspec.to_builtins(plan, builtin_types=(date,)), "hash": plan.content_hash}
-    content = {name: value for name, value in content.items() if value is not None}
+    content = {**_said(msgspec.to_builtins(plan, builtin_types=(date,))), "hash": plan.content_hash}
     if path.suffix == ".json":
         text = msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
     elif path.suffix == ".toml":
@@ -242,10 +248,11 @@ def departures(plan: Preregistration, trial: Trial, outcomes: Sequence[str]) -> 
     if outcomes[0] != plan.outcomes[0]:
         message = f"the primary outcome is {outcomes[0]!r}, planned was {plan.outcomes[0]!r}"
         found.append(_departure("other_primary_outcome", message))
-    extra = [name for name in outcomes if name not in plan.outcomes]
+    guarded = {guardrail.outcome for guardrail in plan.guardrails}
+    extra = [name for name in outcomes if name not in plan.outcomes and name not in guarded]
     if extra:
         found.append(_departure("unplanned_outcome", f"{_list(extra)} was not planned: exploratory", "info"))
-    missing = [name for name in plan.outcomes if name not in outcomes]
+    missing = [name for name in (*plan.outcomes, *sorted(guarded)) if name not in outcomes]
     if missing:
         found.append(_departure("missing_outcome", f"{_list(missing)} was planned and is not read out", "warning"))
     by_cluster = trial.clustered or (trial.layout == "before_after" and trial.cluster is not None)
@@ -324,12 +331,18 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names)
 
 
+def _said(content: dict[str, object]) -> dict[str, object]:
+    """What was said: fields that are left open do not count, so that a plan keeps its hash when fields are added."""
+    return {name: value for name, value in content.items() if value is not None and value != () and value != []}
+
+
 def _toml(content: dict[str, object]) -> str:
-    """Plain values, lists of texts and the arms' tables as TOML."""
-    lines = [f"{name} = {_toml_value(value)}" for name, value in content.items() if name != "arms"]
-    arms = content["arms"]
-    for arm in arms if isinstance(arms, list | tuple) else ():
-        lines += ["", "[[arms]]", *(f"{name} = {_toml_value(v)}" for name, v in arm.items() if v is not None)]
+    """Plain values, lists of texts and the tables of arms and guardrails as TOML."""
+    lines = [f"{name} = {_toml_value(value)}" for name, value in content.items() if name not in TABLES]
+    for table in TABLES:
+        rows = content.get(table, ())
+        for row in rows if isinstance(rows, list | tuple) else ():
+            lines += ["", f"[[{table}]]", *(f"{name} = {_toml_value(v)}" for name, v in row.items() if v is not None)]
     return "\n".join(lines) + "\n"
 
 

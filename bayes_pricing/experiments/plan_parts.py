@@ -252,7 +252,7 @@ def risk_of_test(arms: Arms, sizes: Floats) -> TestRisk:
     """
     weights = sizes.copy()
     weights[0] -= sizes.sum()
-    mean = float(weights @ np.array(arms.means))
+    mean = float(sizes @ (np.array(arms.means) - arms.means[0]))
     sd = float(np.sqrt(max(weights @ np.array(arms.covariance) @ weights, 0.0)))
     density = float(np.exp(-0.5 * ndtri(TAIL) ** 2) / np.sqrt(2.0 * np.pi))
     worse = float(ndtr(-mean / sd)) if sd > 0 else float(mean < 0)

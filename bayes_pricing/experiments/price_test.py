@@ -69,6 +69,8 @@ class TestPlan:
         What the test itself may cost against today's arm.
     duration_weeks : int or None
         Whole weeks; None where the pace is unknown or no test is planned.
+    units : int
+        Units of all arms together that those weeks bring; where the pace is unknown, those that earn most.
     findings : tuple of Finding
     """
 
@@ -85,6 +87,7 @@ class TestPlan:
     value_of_information: InformationValue
     risk: TestRisk | None
     duration_weeks: int | None
+    units: int = 0
     findings: tuple[Finding, ...] = ()
 
 
@@ -171,6 +174,7 @@ def plan_test(
         )  # fmt: skip
     effect = max(joint.difference_sds) if goals.effect is None else abs(goals.effect)
     each = goals.alpha / (len(joint.means) - 1)
+    weeks = _weeks(goals, float(sizes.sum()))
     assured = plan_assurance(joint, sizes, goals.alpha)
     if assured.ceiling < goals.power:
         findings.append(_ceiling(names[1:], assured))
@@ -185,7 +189,8 @@ def plan_test(
         sequential=plan_sequential(joint, sizes, effect, goals.alpha, goals.power),
         value_of_information=information_value(joint, best, _simulated(draws, joint, sizes)),
         risk=risk_of_test(joint, sizes),
-        duration_weeks=_weeks(goals, float(sizes.sum())),
+        duration_weeks=weeks,
+        units=_units(goals, sizes, weeks),
         findings=tuple(findings),
     )
 
@@ -306,6 +311,12 @@ def _within_limits(arms: Arms, best: TestAndRoll, goals: TestGoals) -> tuple[Tes
 
 def _weeks(goals: TestGoals, units: float) -> int | None:
     return None if goals.units_per_week is None else max(int(np.ceil(units / goals.units_per_week - 1e-9)), 1)
+
+
+def _units(goals: TestGoals, sizes: Floats, weeks: int | None) -> int:
+    if weeks is None or goals.units_per_week is None:
+        return int(np.ceil(sizes[sizes > 0]).sum())
+    return int(np.floor(weeks * goals.units_per_week + 1e-9))
 
 
 def _too_small(what: str, best: TestAndRoll) -> Finding:

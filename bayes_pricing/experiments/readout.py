@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.errors import Finding, SpecError
+from bayes_pricing.experiments.beside import RobustReading, read_compliers, read_lifts, read_retention, read_robust
+from bayes_pricing.experiments.compliance import ComplierEffect
 from bayes_pricing.experiments.covariates import adjust_for_covariates
-from bayes_pricing.experiments.effects import ArmSummary, Effect, effect_of, holm, relative_lift
+from bayes_pricing.experiments.effects import Effect, effect_of, holm
 from bayes_pricing.experiments.estimation import check_sizes, contrast_p_values, estimate_contrasts
+from bayes_pricing.experiments.guardrails import Guardrail, GuardrailReading, guardrail_findings, read_guardrails
 from bayes_pricing.experiments.plan_file import Preregistration, departures
 from bayes_pricing.experiments.sample_ratio import READ_OUT_THRESHOLD, SampleRatio, check_sample_ratio
-from bayes_pricing.experiments.tails import robust_contrasts
 from bayes_pricing.experiments.trial import Trial
 from bayes_pricing.experiments.trial_findings import data_findings, ratio_findings, tail_findings
-from bayes_pricing.experiments.verdict import Evidence, Verdict, judge
+from bayes_pricing.experiments.verdict import Evidence, Verdict, judge, watching_bound
 
 Floats = NDArray[np.float64]
 
-NOT_FORBIDDING = ("peeked", "arm_below_cost")
+NOT_FORBIDDING = ("peeked", "arm_below_cost", "guardrail_breached", "no_compliance")
 """Error findings that the rule of the decision already takes into account; any other makes it inconclusive."""
+ASKS = ("shares_not_promised",)
+"""Findings that make it inconclusive because something was not said, not because the test is broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +51,6 @@ class ArmReading:
     mean: float
     means: Mapping[str, float]
     price: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RobustReading:
-    """A sensitivity check beside an effect; `method` as in `tails.RobustContrast`."""
-
-    method: str
-    effect: Effect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +95,11 @@ class ReadOut:
         The primary outcome's arms form one family, all other outcomes another; Holm's adjustment in each.
     procedure : str
         How false alarms were kept out.
+    guardrails : tuple of GuardrailReading
+    compliers : tuple of ComplierEffect
+        Effects on units that got what they were assigned, where it is known who did.
+    retention : tuple of Effect
+        On the mean time retained, in periods.
     """
 
     arms: tuple[ArmReading, ...]
@@ -111,6 +112,14 @@ class ReadOut:
     variance_reduction: tuple[VarianceReduction, ...] = ()
     tests: tuple[PairedTest, ...] = ()
     procedure: str = ""
+    guardrails: tuple[GuardrailReading, ...] = ()
+    compliers: tuple[ComplierEffect, ...] = ()
+    retention: tuple[Effect, ...] = ()
+
+    @property
+    def refused(self) -> bool:
+        """Whether the test itself is broken, so that its effects may be looked at but decide nothing."""
+        return bool(_forbidding(self.findings, besides=ASKS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,15 +134,28 @@ class ReadOutRequest:
         Promised share of each arm, on any positive scale; equal where neither this nor a plan says otherwise.
     probability : float in (0, 1)
         Of the intervals; the error rate of the decision is one minus it, two-sided.
+    guardrails : tuple of Guardrail
+        Outcomes that may not suffer; those of the plan where there is one.
+    retention_horizon : float, optional
+        Periods within which time retained is counted; left out, the longest that every arm reached.
     """
 
     plan: Preregistration | None = None
     shares: Mapping[str, float] = field(default_factory=dict)
     probability: float = 0.9
+    guardrails: tuple[Guardrail, ...] = ()
+    retention_horizon: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.probability < 1:
             raise SpecError(f"ReadOutRequest.probability is {self.probability}; give a share in (0, 1), such as 0.9.")
+        if self.plan is not None and self.guardrails and set(self.guardrails) != set(self.plan.guardrails):
+            raise SpecError("Guardrails are those of the plan; leave them out here, or read the test without a plan.")
+
+    @property
+    def guarded(self) -> tuple[Guardrail, ...]:
+        """Guardrails in force."""
+        return self.guardrails if self.plan is None else self.plan.guardrails
 
 
 def read_out(trial: Trial, request: ReadOutRequest, rng: np.random.Generator) -> ReadOut:
@@ -183,12 +205,18 @@ def read_out(trial: Trial, request: ReadOutRequest, rng: np.random.Generator) ->
     )
     ratio = _ratio(trial, request)
     tests = _tests(trial, p_values)
+    alpha = 1.0 - request.probability
+    bound = watching_bound(plan, trial.assigned_counts(), alpha)[0]
+    guarded = read_guardrails(_known(request.guarded, trial), effects, bound)
+    compliers, compliance = read_compliers(trial, values, request.probability)
     findings = [
-        *ratio_findings(ratio),
+        *ratio_findings(ratio, promised=bool(request.shares) or plan is not None),
         *(departures(plan, trial, tuple(trial.outcomes)) if plan is not None else ()),
-        *data_findings(trial, plan.unit_cost if plan is not None else None),
+        *data_findings(trial, plan.unit_cost if plan is not None else None, alpha),
         *tail_findings(trial),
-        *_secondary_findings(tests, trial.primary, 1.0 - request.probability),
+        *compliance,
+        *guardrail_findings(guarded),
+        *_secondary_findings(tests, trial.primary, alpha),
     ]
     decision = _decide(trial, request, effects, p_values, findings)
     return ReadOut(
@@ -197,8 +225,8 @@ def read_out(trial: Trial, request: ReadOutRequest, rng: np.random.Generator) ->
         sample_ratio=ratio,
         decision=decision,
         findings=tuple(findings),
-        lifts=_lifts(trial, values, request.probability),
-        robust=_robust(trial, request.probability),
+        lifts=read_lifts(trial, values, request.probability),
+        robust=read_robust(trial, request.probability),
         variance_reduction=tuple(
             VarianceReduction(outcome=name, covariates=a.slopes.size, gain=a.gain, units_without=a.filled)
             for name, a in adjusted.items()
@@ -208,7 +236,23 @@ def read_out(trial: Trial, request: ReadOutRequest, rng: np.random.Generator) ->
             f"The decision rests on {trial.primary!r} alone: {decision.rule}. "
             "Other outcomes are a family of their own under Holm's adjustment."
         ),
+        guardrails=guarded,
+        compliers=compliers,
+        retention=read_retention(trial, request.retention_horizon, request.probability),
     )
+
+
+def _known(guardrails: tuple[Guardrail, ...], trial: Trial) -> tuple[Guardrail, ...]:
+    unknown = [guardrail.outcome for guardrail in guardrails if guardrail.outcome not in trial.outcomes]
+    if unknown:
+        raise SpecError(f"The guardrail {unknown[0]!r} is no outcome that is read; name it as one (--outcome).")
+    return guardrails
+
+
+def _forbidding(findings: Sequence[Finding], *, besides: tuple[str, ...] = ()) -> list[str]:
+    """Codes of what makes the decision inconclusive whatever the effects."""
+    codes = [f.code for f in findings if f.severity == "error" and f.code not in (*NOT_FORBIDDING, *besides)]
+    return list(dict.fromkeys(codes))
 
 
 def _ratio(trial: Trial, request: ReadOutRequest) -> SampleRatio | None:
@@ -255,15 +299,16 @@ def _decide(
     findings: list[Finding],
 ) -> Verdict:
     primary = trial.primary
-    barred = {finding.item for finding in findings if finding.code == "arm_below_cost"}
+    barred = {finding.item for finding in findings if finding.code in ("arm_below_cost", "guardrail_breached")}
+    waiting = {finding.item for finding in findings if finding.code == "guardrail_open"}
     evidence = [
-        Evidence(effect=effect, p_value=p, allowed=effect.arm not in barred)
+        Evidence(effect=effect, p_value=p, allowed=effect.arm not in barred, safe=effect.arm not in waiting)
         for effect, p in zip(effects[: len(trial.arms) - 1], p_values[primary], strict=True)
     ]
     verdict = judge(evidence, trial.arms[0], request.plan, trial.assigned_counts())
-    against = [f.code for f in findings if f.severity == "error" and f.code not in NOT_FORBIDDING]
+    against = _forbidding(findings)
     if against:
-        rule = f"no decision: {', '.join(dict.fromkeys(against))}"
+        rule = f"no decision: {', '.join(against)}"
         return Verdict(action="inconclusive", arm=None, outcome=primary, expected_loss=None, rule=rule)
     return verdict
 
@@ -278,29 +323,3 @@ def _arm_readings(trial: Trial) -> tuple[ArmReading, ...]:
         n = int(np.unique(trial.unit[rows]).size)
         readings.append(ArmReading(name=name, n=n, mean=means[primary], means=means, price=price))
     return tuple(readings)
-
-
-def _lifts(trial: Trial, values: dict[str, Floats], probability: float) -> tuple[Effect, ...]:
-    if trial.layout != "units" or trial.cluster is not None:
-        return ()
-    lifts = []
-    for name, outcome in values.items():
-        control = ArmSummary.of(outcome[trial.arm == 0])
-        if control.mean > 0:
-            for place, arm in enumerate(trial.arms[1:], start=1):
-                lift = relative_lift(control, ArmSummary.of(outcome[trial.arm == place]))
-                lifts.append(effect_of(lift, name, arm, probability))
-    return tuple(lifts)
-
-
-def _robust(trial: Trial, probability: float) -> tuple[RobustReading, ...]:
-    """Capped means and the two parts of an outcome with zeros, where units were assigned one by one."""
-    if trial.layout != "units" or trial.cluster is not None:
-        return ()
-    return tuple(
-        RobustReading(method=part.method, effect=effect_of(part.contrast, name, arm, probability))
-        for name, values in trial.outcomes.items()
-        if np.unique(values[:1_000]).size > 2  # a yes or no has no tail
-        for place, arm in enumerate(trial.arms[1:], start=1)
-        for part in robust_contrasts(values[trial.arm == 0], values[trial.arm == place])
-    )

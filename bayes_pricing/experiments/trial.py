@@ -18,8 +18,11 @@ from bayes_pricing.experiments.trial_columns import (
     CLUSTER,
     COST,
     EVENT,
+    LEFT,
     PERIOD,
     PRICE,
+    RECEIVED,
+    STAYED,
     UNIT,
     TrialColumns,
     check_arms,
@@ -57,6 +60,10 @@ class Trial:
         First and last period of the test.
     prices, costs : tuple of float, by arm, optional
         Means over rows.
+    received : array (row,), optional
+        Share of the new price's treatment that a unit got, in [0, 1].
+    stayed, left : array (row,), optional
+        Periods seen as a customer, and whether the unit left then.
     rows : int
         Rows read.
     only_before : int
@@ -77,6 +84,9 @@ class Trial:
     costs: tuple[float, ...] | None
     rows: int
     only_before: int
+    received: Floats | None = None
+    stayed: Floats | None = None
+    left: NDArray[np.bool_] | None = None
 
     @property
     def primary(self) -> str:
@@ -163,6 +173,7 @@ def _units(rows: pl.DataFrame, test: pl.DataFrame, columns: TrialColumns) -> Tri
     first = [pl.col(name).first() for name in (ARM, CLUSTER) if name in test.columns]
     sums = [pl.col(name).sum() for name in columns.outcomes]
     pre = [pl.col(name).mean().alias(f"__pre_{name}") for name in columns.pre]
+    pre += [pl.col(name).max() for name in (RECEIVED, STAYED, LEFT) if name in test.columns]
     units = test.group_by(UNIT, maintain_order=True).agg(*first, *sums, *pre)
     before_names: list[str] = []
     only_before = 0
@@ -189,7 +200,19 @@ def _units(rows: pl.DataFrame, test: pl.DataFrame, columns: TrialColumns) -> Tri
         costs=_by_arm(test, arms, COST),
         rows=rows.height,
         only_before=only_before,
+        received=_received(units, columns),
+        stayed=units[STAYED].to_numpy() if columns.stayed is not None else None,
+        left=(units[LEFT] > 0).to_numpy() if columns.left is not None else None,
     )
+
+
+def _received(units: pl.DataFrame, columns: TrialColumns) -> Floats | None:
+    if columns.received is None:
+        return None
+    if not units[RECEIVED].is_between(0, 1).all():
+        remedy = "write 1 where the unit got the new price, else 0"
+        raise trial_problem("bad_received", f"{columns.received!r} is not in [0, 1] everywhere", remedy)
+    return np.asarray(units[RECEIVED].to_numpy(), dtype=np.float64)
 
 
 def _check_one_arm(test: pl.DataFrame, columns: TrialColumns) -> None:

@@ -10,8 +10,8 @@ import polars as pl
 from bayes_pricing.data.columns import Reading, period_kind, read_flag, read_name, read_number, read_period
 from bayes_pricing.errors import PanelError, Problem, SpecError
 
-ARM, UNIT, CLUSTER, PERIOD, EVENT, PRICE, COST = (
-    f"__{name}" for name in ("arm", "unit", "cluster", "period", "event", "price", "cost")
+ARM, UNIT, CLUSTER, PERIOD, EVENT, PRICE, COST, RECEIVED, STAYED, LEFT = (
+    f"__{name}" for name in ("arm", "unit", "cluster", "period", "event", "price", "cost", "received", "stayed", "left")
 )
 """Names of the columns as they are read; outcomes and covariates keep their own."""
 
@@ -42,6 +42,12 @@ class TrialColumns:
         Covariates known before the test.
     price, cost : str, optional
         Price paid and cost per unit.
+    received : str, optional
+        1 where the row's unit got what its arm was to get (paid the new price), else 0; left out, everybody did.
+    stayed : str, optional
+        Periods for which the unit was seen as a customer, and with `left` whether it left then (1) or was still there
+        when last seen (0).
+    left : str, optional
     event : str, optional
         Before and after: 0 and 1, or the period from which on the row's unit has the change (empty: never).
     """
@@ -56,6 +62,9 @@ class TrialColumns:
     pre: tuple[str, ...] = ()
     price: str | None = None
     cost: str | None = None
+    received: str | None = None
+    stayed: str | None = None
+    left: str | None = None
     event: str | None = None
 
     def __post_init__(self) -> None:
@@ -69,11 +78,16 @@ class TrialColumns:
             raise SpecError("A before-and-after reading needs the period and the unit; name --period and --cluster.")
         if self.event is not None and (self.start is not None or self.pre):
             raise SpecError("A before-and-after reading takes all rows and no covariates; leave --start and --pre out.")
+        if (self.stayed is None) != (self.left is None):
+            raise SpecError(
+                "Retention needs how long a customer was seen and whether it left; name --stayed and --left."
+            )
 
     def named(self) -> tuple[str, ...]:
         """Every column, without repeats."""
         single = (self.arm, self.unit, self.cluster, self.period, self.price, self.cost, self.event)
-        return tuple(dict.fromkeys([name for name in single if name is not None] + [*self.outcomes, *self.pre]))
+        known = [name for name in (*single, self.received, self.stayed, self.left) if name is not None]
+        return tuple(dict.fromkeys([*known, *self.outcomes, *self.pre]))
 
 
 def read_rows(frame: pl.LazyFrame, columns: TrialColumns) -> pl.DataFrame:
@@ -104,7 +118,8 @@ def read_rows(frame: pl.LazyFrame, columns: TrialColumns) -> pl.DataFrame:
             readings[key] = name, read_name(name, schema[name])
     for name in (*columns.outcomes, *columns.pre):
         readings[name] = name, read_number(name, schema[name])
-    for key, maybe in ((PRICE, columns.price), (COST, columns.cost)):
+    numbers = ((PRICE, columns.price), (COST, columns.cost), (RECEIVED, columns.received), (STAYED, columns.stayed))
+    for key, maybe in (*numbers, (LEFT, columns.left)):
         if maybe is not None:
             readings[key] = maybe, read_number(maybe, schema[maybe])
     if columns.period is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import comb
+
 import numpy as np
 
 from bayes_pricing.errors import Finding, Severity
@@ -16,14 +18,21 @@ IMBALANCE = 0.001
 """p-value under which arms are said to have differed before the test."""
 MANY_ZEROS = 0.05
 """Share of zeros from which an outcome is read in two parts as well."""
+PLAINLY_UNEQUAL = 0.1
+"""Relative distance from equal shares beyond which unpromised shares are taken for a choice, not for lost units."""
 SAME_PRICE = 1e-3
 """Relative difference of mean prices under which two arms are said to have had the same."""
 
 
-def ratio_findings(ratio: SampleRatio | None) -> list[Finding]:
-    """A wrong sample ratio."""
+def ratio_findings(ratio: SampleRatio | None, *, promised: bool) -> list[Finding]:
+    """A wrong sample ratio; where nobody promised shares and they are plainly unequal, that equal ones are a guess."""
     if ratio is None or ratio.passed:
         return []
+    far = max(abs(n / due - 1.0) for n, due in zip(ratio.counts, ratio.expected, strict=True))
+    if not promised and far > PLAINLY_UNEQUAL:
+        message = f"arms have {' / '.join(f'{count:,}' for count in ratio.counts)} units and nobody said which shares "
+        remedy = "say which shares were promised (--share ARM=SHARE, or the plan); then the test can decide"
+        return [_finding("shares_not_promised", "error", message + "were promised", remedy)]
     got = " / ".join(f"{count:,}" for count in ratio.counts)
     due = " / ".join(f"{count:,.0f}" for count in ratio.expected)
     message = f"arms have {got} units where {due} were promised (p {ratio.p_value:.2g})"
@@ -54,10 +63,11 @@ def tail_findings(trial: Trial) -> list[Finding]:
     return found
 
 
-def data_findings(trial: Trial, unit_cost: float | None) -> list[Finding]:
+def data_findings(trial: Trial, unit_cost: float | None, alpha: float) -> list[Finding]:
     """Clusters, covariates, left-out rows and prices."""
     return [
         *_cluster_findings(trial),
+        *_size_findings(trial, alpha),
         *_cell_findings(trial),
         *_covariate_findings(trial),
         *_price_findings(trial, unit_cost),
@@ -91,6 +101,23 @@ def _cluster_findings(trial: Trial) -> list[Finding]:
         remedy = "assign more, smaller clusters"
         found.append(_finding("few_clusters", "warning", message, remedy))
     return found
+
+
+def _size_findings(trial: Trial, alpha: float) -> list[Finding]:
+    """So few clusters that no outcome whatever could have decided anything."""
+    counts = trial.assigned_counts()
+    if not trial.clustered or sum(counts) >= FEW_CLUSTERS:
+        return []
+    smallest = min(_smallest_p_value(counts[0], treated) for treated in counts[1:])
+    if smallest < alpha:
+        return []
+    message = f"with {' / '.join(str(count) for count in counts)} clusters no p-value can fall under {smallest:.2g}"
+    remedy = f"no outcome could have decided this test at {alpha:.2g}; assign more clusters next time"
+    return [_finding("test_too_small", "warning", message, remedy)]
+
+
+def _smallest_p_value(control: int, treated: int) -> float:
+    return (2.0 if control == treated else 1.0) / comb(control + treated, treated)
 
 
 def _covariate_findings(trial: Trial) -> list[Finding]:

@@ -51,12 +51,15 @@ class Evidence:
     p_value : float
         Two-sided, of a single look.
     allowed : bool
-        Whether the arm may be chosen at all (not below cost).
+        Whether the arm may be chosen at all (not below cost, no guardrail breached).
+    safe : bool
+        Whether every guardrail is known to hold; until then the arm is not chosen, nor given up.
     """
 
     effect: Effect
     p_value: float
     allowed: bool = True
+    safe: bool = True
 
 
 def judge(evidence: Sequence[Evidence], control: str, plan: Preregistration | None, counts: Sequence[int]) -> Verdict:
@@ -93,7 +96,9 @@ def judge(evidence: Sequence[Evidence], control: str, plan: Preregistration | No
     alpha = 1.0 - evidence[0].effect.probability
     clear, rule = _clear(evidence, alpha, plan, counts)
     winners = [
-        one.effect for one, sure in zip(evidence, clear, strict=True) if sure and one.effect.mean > 0 and one.allowed
+        one.effect
+        for one, sure in zip(evidence, clear, strict=True)
+        if sure and one.effect.mean > 0 and one.allowed and one.safe
     ]
     if winners:
         best = max(winners, key=lambda effect: effect.mean)
@@ -108,32 +113,43 @@ def _clear(
     evidence: Sequence[Evidence], alpha: float, plan: Preregistration | None, counts: Sequence[int]
 ) -> tuple[list[bool], str]:
     """Which arms differ from control beyond doubt, and by which rule."""
-    each, units = alpha / len(evidence), sum(counts)
-    share = units / plan.planned_units if plan is not None else 1.0
     over = f" over {len(evidence)} arms" if len(evidence) > 1 else ""
-    if plan is None or (plan.monitoring == "fixed" and share >= REACHED):
+    bound, rule = watching_bound(plan, counts, alpha)
+    if bound is None:
         adjusted = holm(np.array([one.p_value for one in evidence]))
         step = " after Holm's adjustment" + over if over else ""
-        return [bool(p < alpha) for p in adjusted], f"one look: two-sided p under {alpha:.2g}{step}"
+        return [bool(p < alpha) for p in adjusted], f"{rule}{step}"
+    return [abs(one.effect.mean) > bound * one.effect.sd > 0 for one in evidence], f"{rule}{over}"
+
+
+def watching_bound(plan: Preregistration | None, counts: Sequence[int], alpha: float) -> tuple[float | None, str]:
+    """How many standard errors an effect must lie from a value to differ from it by the planned rule, and that rule.
+
+    The error rate is shared out over the arms. None where one look is enough, infinity where it is too early to say.
+
+    Examples
+    --------
+    >>> watching_bound(None, [500, 500], 0.1)
+    (None, 'one look: two-sided p under 0.1')
+    """
+    each, units = alpha / (len(counts) - 1), sum(counts)
+    share = units / plan.planned_units if plan is not None else 1.0
+    if plan is None or (plan.monitoring == "fixed" and share >= REACHED):
+        return None, f"one look: two-sided p under {alpha:.2g}"
     if plan.monitoring in ("pocock", "obrien-fleming"):
         look = round(share * plan.looks)
         if 1 <= look <= plan.looks and abs(share * plan.looks - look) <= 0.05 * plan.looks:
             bound = float(plan_looks(plan.looks, plan.monitoring, alpha=each).bounds[look - 1])
-            return _over(evidence, bound), f"look {look} of {plan.looks}: {plan.monitoring} bound {bound:.2f}{over}"
+            return bound, f"look {look} of {plan.looks}: {plan.monitoring} bound {bound:.2f}"
     if min(counts) < FEWEST_PER_ARM:
-        return [False] * len(evidence), f"a confidence sequence, which speaks from {FEWEST_PER_ARM} units an arm on"
-    tuning = SequenceTuning(planned_units=plan.planned_units, confidence=1.0 - each)
-    bound = float(sequence_multiplier(units, tuning))
-    return _over(evidence, bound), f"a confidence sequence, {bound:.2f} standard errors wide to each side{over}"
-
-
-def _over(evidence: Sequence[Evidence], bound: float) -> list[bool]:
-    return [abs(one.effect.mean) > bound * one.effect.sd > 0 for one in evidence]
+        return float("inf"), f"a confidence sequence, which speaks from {FEWEST_PER_ARM} units an arm on"
+    bound = float(sequence_multiplier(units, SequenceTuning(planned_units=plan.planned_units, confidence=1.0 - each)))
+    return bound, f"a confidence sequence, {bound:.2f} standard errors wide to each side"
 
 
 def _by_loss(evidence: Sequence[Evidence], control: str, threshold: float) -> Verdict:
     outcome, rule = evidence[0].effect.outcome, f"an expected loss of at most {threshold:g} per unit"
-    allowed = [one.effect for one in evidence if one.allowed]
+    allowed = [one.effect for one in evidence if one.allowed and one.safe]
     best = max(allowed, key=lambda effect: effect.mean, default=None)
     if best is not None and best.mean > 0 and best.expected_loss <= threshold:
         return Verdict(action="change", arm=best.arm, outcome=outcome, expected_loss=best.expected_loss, rule=rule)

@@ -120,7 +120,7 @@ def test_the_tests_own_loss_can_be_bounded() -> None:
 
 
 def test_several_prices_of_an_item_are_chosen_and_planned() -> None:
-    posterior = normal_posterior(1, 400, seed=4)
+    posterior = normal_posterior(2, 400, seed=4, sd=1.2)
     settings: dict[str, Any] = {"horizon_periods": 104, "goals": TestGoals(), "limits": [MaxChange(share=0.2)]}
     one = plan_price_test(posterior, Economics(), "item-00000", **settings)
     two = plan_price_test(posterior, Economics(), "item-00000", choice=PriceChoice(count=2), **settings)
