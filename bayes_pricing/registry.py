@@ -14,6 +14,8 @@ from bayes_pricing.data.assessment import Assessment
 from bayes_pricing.data.panel import PanelSummary
 from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.demand.choice_of_model import ModelChoice
+from bayes_pricing.demand.confounding import ConfoundingSensitivity
+from bayes_pricing.demand.control_function_fit import Endogeneity
 from bayes_pricing.demand.diagnostics import Diagnostics
 from bayes_pricing.demand.draws_posterior import DrawsMetadata, DrawsPosterior
 from bayes_pricing.demand.fit import DemandFit, SamplerSettings
@@ -122,6 +124,8 @@ PARTS: dict[str, Any] = {
     "summary": PanelSummary,
     "roles": ColumnRoles,
     "sampler": SamplerSettings,
+    "confounding": ConfoundingSensitivity | None,
+    "endogeneity": Endogeneity | None,
 }
 """Parts of a fit that JSON can hold, with their types."""
 

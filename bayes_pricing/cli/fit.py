@@ -118,6 +118,8 @@ def fit_json(fitted: DemandFit) -> dict[str, object]:
         "elasticities": elasticity_table(fitted.posterior).to_dicts(),
         "variation": variation_table(fitted.posterior).to_dicts(),
         "coefficients": control_table(fitted.posterior).to_dicts(),
+        "confounding": fitted.confounding,
+        "endogeneity": fitted.endogeneity,
         "findings": fitted.findings,
     }
 

@@ -199,12 +199,13 @@ def _posterior(
 
     level_start = tree.level_start - len(tree.count)
     names = problem.data.level_names
+    varies = {name: name != "item" or len(tree.count) > 1 for name in names}
     levels = LevelDraws(
         units={"item": shaped(own)}
         | {name: shaped(states[:, level_start[at] : level_start[at + 1], :k]) for at, name in enumerate(names) if at},
         population=shaped(states[:, -1, :k]),
-        sd={name: shaped(np.exp(log_sd[:, at])) for at, name in enumerate(names)},
-        correlation={name: shaped(pairs[:, at]) for at, name in enumerate(names)},
+        sd={name: shaped(np.exp(log_sd[:, at]) * varies[name]) for at, name in enumerate(names)},
+        correlation={name: shaped(pairs[:, at] * varies[name]) for at, name in enumerate(names)},
         shared=shaped(states[:, -1, k : k + m]),
         smearing=shaped(0.5 * structural[:, problem.data.noise_group]),
         extra={
@@ -274,7 +275,8 @@ def _own_weight(problem: _Problem, factor: Floats, noise_sd: Floats, own: Floats
     """Share of each item's elasticity that its own rows decide; of a single item, what they took off the prior."""
     tree = problem.tree
     if len(tree.count) == 1:
-        return np.clip(1.0 - own[:, :, 1].var(axis=0) / problem.prior.root_sd[1] ** 2, 0.0, 1.0)
+        taken: Floats = 1.0 - own[:, :, 1].var(axis=0) / problem.prior.root_sd[1] ** 2
+        return np.clip(taken, 0.0, 1.0)
     every, weight = max(len(factor) // WEIGHT_DRAWS, 1), np.zeros(len(tree.count))
     chol = np.ascontiguousarray(np.moveaxis(factor[::every], 0, -1))
     precision = np.ascontiguousarray(noise_sd[::every].T ** -2.0)

@@ -194,8 +194,8 @@ def log_joint(
         ratio = math.exp(theta[group]) / scales.noise
         value += theta[group] - 0.5 * ratio * ratio
         gradient[group] += 1.0 - ratio * ratio
-    stage_value: float = _first_stage(theta, at + groups, stage, root, gradient)
-    return value + stage_value
+    total: float = value + _first_stage(theta, at + groups, stage, root, gradient)
+    return total
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")

@@ -88,12 +88,16 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
     Refusal
         If the data cannot identify a price elasticity, or the likelihood asked for cannot hold.
     """
-    if panel.roles.instruments:
-        raise Refusal([_instruments_wait(panel.roles)])
-    check_identified(panel, randomised_price=request.randomised_price, has_instrument=False)
+    instrumented = bool(panel.roles.instruments)
+    check_identified(panel, randomised_price=request.randomised_price, has_instrument=instrumented)
     leaves, roles, findings = _leaves(panel, request)
     facts = quantity_facts(leaves)
+    automatic = request.model == "auto"
+    if instrumented:
+        request = _under_logs(request, facts)
     choice = _choice(request, choose_likelihood(facts) if request.model == "auto" else None, facts_of=facts)
+    if instrumented and automatic:
+        choice = replace(choice, reason="prices have instruments, and the joint model of price and sales is log-normal")
     refuse_zeros_under_logs(choice.likelihood, facts)
     items = item_table(leaves, roles)
     spec = DemandSpec(
@@ -135,7 +139,7 @@ def _leaves(panel: SalesPanel, request: ModelRequest) -> tuple[pl.LazyFrame, Col
         leaf = pl.concat_str("item", pl.lit(" @ "), "region")
         frame = frame.with_columns(leaf.alias("item"), pl.col("item").alias(level))
         roles = replace(roles, item="item", region=None, levels=(level, *roles.levels))
-    if request.randomised_price and _never_varies(frame):
+    if (request.randomised_price or roles.instruments) and _never_varies(frame):
         group = pl.col(roles.levels[0]) if roles.levels else pl.lit(EVERYTHING)
         frame = frame.with_columns(group.alias("item"))
         roles = replace(roles, item="item", levels=roles.levels[1:])
@@ -162,15 +166,25 @@ def _items_pooled(roles: ColumnRoles) -> Finding:
     return Finding(
         code="items_pooled",
         severity="info",
-        message=f"no item was seen at two prices; prices are declared randomised, so items of one {unit} count as one",
+        message=f"no item was seen at two prices; prices are declared randomised or have instruments, so items of one "
+        f"{unit} count as one",
         remedy="vary the price of each item to learn about items apart",
     )
 
 
-def _instruments_wait(roles: ColumnRoles) -> Finding:
-    return Finding(
-        code="instruments_not_modelled",
-        severity="error",
-        message=f"{', '.join(roles.instruments)} declared as instruments, but no model here uses instruments yet",
-        remedy="leave --instrument out for the fit without them, and read its elasticities as associations",
-    )
+def _under_logs(request: ModelRequest, facts: QuantityFacts) -> ModelRequest:
+    """The request with a log-normal model, which is what the joint model of price and sales is written for.
+
+    Raises
+    ------
+    Refusal
+        If counts were asked for, or a row sold nothing.
+    """
+    refuse_zeros_under_logs("lognormal", facts)
+    if request.model not in ("auto", "lognormal"):
+        message = (
+            f"--model {request.model} was asked for with instruments; the joint model of price and sales is log-normal"
+        )
+        remedy = "say --model lognormal, or leave --instrument out and read the elasticities as associations"
+        raise Refusal([Finding(code="instruments_need_logs", severity="error", message=message, remedy=remedy)])
+    return replace(request, model="lognormal")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -17,10 +18,12 @@ from bayes_pricing.data.panel import PanelSummary, SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.data.sample import sample_rows
 from bayes_pricing.demand.choice_of_model import ModelChoice
+from bayes_pricing.demand.confounding import ConfoundingSensitivity, check_confounding, confounding_finding
+from bayes_pricing.demand.control_function_fit import Endogeneity, fit_endogenous
 from bayes_pricing.demand.design import Design, ModelRequest, build_design
 from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics
 from bayes_pricing.demand.identification import Identification, identify
-from bayes_pricing.demand.nuts import SettledFit, settle
+from bayes_pricing.demand.nuts import SamplingPlan, SettledFit, settle
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.predictive import PredictiveCheck, check_predictions
 from bayes_pricing.errors import Finding, SpecError
@@ -94,6 +97,10 @@ class DemandFit:
         Which of their columns played which role.
     sampler : SamplerSettings
     seed : int
+    confounding : ConfoundingSensitivity or None
+        What an unseen driver would have to explain; None for counts.
+    endogeneity : Endogeneity or None
+        The fit beside the one that takes prices as given; None without instruments.
     """
 
     posterior: DemandPosterior
@@ -108,6 +115,8 @@ class DemandFit:
     roles: ColumnRoles
     sampler: SamplerSettings
     seed: int
+    confounding: ConfoundingSensitivity | None = None
+    endogeneity: Endogeneity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +177,10 @@ def fit_demand(
     with watch.stage("design"):
         progress(0.03, "choosing the model")
         design = build_design(panel, request)
-    fit_one = _fit_tree if design.spec.likelihood == "lognormal" else _fit_counts
-    settled, extra = fit_one(design, sampler, seed, watch, progress)
+    found = _fitter(design, panel.roles)(design, sampler, seed, watch, progress)
+    settled, confounding = found.settled, found.confounding
+    doubt = None if confounding is None else confounding_finding(confounding, trusted=_trusted(panel.roles, request))
+    extra = (*found.findings, *(() if doubt is None else (doubt,)))
     with watch.stage("predictions"):
         progress(0.95, "checking predictions on sampled rows")
         predictions = check_predictions(settled.posterior, sample_rows(design.frame, SAMPLED_ROWS, seed), seed=seed)
@@ -181,18 +192,83 @@ def fit_demand(
         assessment=assessment,
         identification=identification,
         choice=design.choice,
-        findings=(*identification.findings, *design.findings, *settled.findings, *extra, *predictions.findings),
+        findings=(
+            *_of_items(identification, design),
+            *design.findings,
+            *settled.findings,
+            *extra,
+            *predictions.findings,
+        ),
         seconds=watch.seconds,
         summary=panel.summary,
         roles=panel.roles,
         sampler=sampler,
         seed=seed,
+        confounding=confounding,
+        endogeneity=found.endogeneity,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Found:
+    """What a fitter gives back."""
+
+    settled: SettledFit[DemandPosterior]
+    findings: tuple[Finding, ...] = ()
+    confounding: ConfoundingSensitivity | None = None
+    endogeneity: Endogeneity | None = None
+
+
+def _of_items(identification: Identification, design: Design) -> tuple[Finding, ...]:
+    """What was found of the items' own prices; nothing of single prices where items were taken as one."""
+    if all(finding.code != "items_pooled" for finding in design.findings):
+        return identification.findings
+    return tuple(finding for finding in identification.findings if finding.code != "price_never_moves")
+
+
+def _fitter(
+    design: Design, roles: ColumnRoles
+) -> Callable[[Design, SamplerSettings, int, Stopwatch, ProgressCallback], _Found]:
+    """Which of the fitters suits the design."""
+    if roles.instruments:
+        return partial(_fit_joint, instruments=roles.instruments)
+    return _fit_tree if design.spec.likelihood == "lognormal" else _fit_counts
+
+
+def _trusted(roles: ColumnRoles, request: ModelRequest) -> bool:
+    """Whether confounding was ruled out by design: prices drawn by lot, or instruments."""
+    return request.randomised_price or bool(roles.instruments)
+
+
+def _fit_joint(
+    design: Design,
+    sampler: SamplerSettings,
+    seed: int,
+    watch: Stopwatch,
+    progress: ProgressCallback,
+    *,
+    instruments: tuple[str, ...],
+) -> _Found:
+    """Price and sales together, where prices followed demand and instruments tell the two apart."""
+    rows, spec = _log_rows(design), design.spec
+    plan = SamplingPlan(draws=sampler.draws, tune=sampler.tune or TREE_TUNE, chains=sampler.chains, seed=seed)
+    with watch.stage("sample"):
+        found = fit_endogenous(
+            rows, design.items, spec, instruments, plan, lambda done, label: progress(0.05 + 0.85 * done, label)
+        )
+    columns = ["log_price", *spec.controls, *spec.shared_controls]
+    gram = gather_gram(rows, "item", "log_units", columns)
+    return _Found(
+        settled=found.settled,
+        findings=(*found.findings, *_autocorrelation(rows, gram, found.settled.posterior, columns)),
+        confounding=check_confounding(gram, len(spec.controls)),
+        endogeneity=found.endogeneity,
     )
 
 
 def _fit_tree(
     design: Design, sampler: SamplerSettings, seed: int, watch: Stopwatch, progress: ProgressCallback
-) -> tuple[SettledFit[DemandPosterior], tuple[Finding, ...]]:
+) -> _Found:
     """Log-normal demand from Gram statistics."""
     from bayes_pricing.demand.tree_posterior import fit_tree
 
@@ -220,12 +296,13 @@ def _fit_tree(
     with watch.stage("sample"):
         settled = settle(fit)
     with watch.stage("autocorrelation"):
-        return settled, _autocorrelation(rows, gram, settled.posterior, columns)
+        findings = _autocorrelation(rows, gram, settled.posterior, columns)
+    return _Found(settled=settled, findings=findings, confounding=check_confounding(gram, len(spec.controls)))
 
 
 def _fit_counts(
     design: Design, sampler: SamplerSettings, seed: int, watch: Stopwatch, progress: ProgressCallback
-) -> tuple[SettledFit[DemandPosterior], tuple[Finding, ...]]:
+) -> _Found:
     """Poisson or negative binomial demand from cells."""
     from bayes_pricing.demand.count_fit import fit_counts
 
@@ -244,7 +321,7 @@ def _fit_counts(
         watch.add(fitted.seconds)
         return fitted.posterior, fitted.statistics
 
-    return settle(fit), ()
+    return _Found(settled=settle(fit))
 
 
 def _sampling_label(every: int) -> str:
