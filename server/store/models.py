@@ -107,6 +107,13 @@ def list_models(engine: Engine, *, after: str | None = None, limit: int = 100) -
         return tuple(_record(row) for row in connection.execute(query))
 
 
+def models_of_fit(engine: Engine, fit_id: str) -> tuple[ModelRecord, ...]:
+    """Everything that was published of one fit, oldest first."""
+    query = sa.select(models).where(models.c.fit_id == fit_id).order_by(models.c.published_at)
+    with reading(engine) as connection:
+        return tuple(_record(row) for row in connection.execute(query))
+
+
 def model_in(connection: Connection, model_id: str) -> ModelRecord:
     """One published model, inside the caller's transaction."""
     row = connection.execute(sa.select(models).where(models.c.id == model_id)).first()

@@ -123,7 +123,7 @@ jobs = sa.Table(
     _counter("sequence"),
     sa.Column("id", sa.String(32), nullable=False, unique=True),
     sa.Column("kind", sa.String(32), nullable=False),
-    sa.Column("content", sa.String(64), nullable=False, index=True),
+    sa.Column("content", sa.String(64), nullable=False),
     sa.Column("request", Json, nullable=False),
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False),
@@ -140,6 +140,15 @@ jobs = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("started_at", Instant),
     sa.Column("finished_at", Instant),
+)
+
+# Of equal jobs one at most waits, runs or is done.
+sa.Index(
+    "uq_jobs_live_content",
+    jobs.c.content,
+    unique=True,
+    sqlite_where=jobs.c.state.in_(("queued", "running", "done")),
+    postgresql_where=jobs.c.state.in_(("queued", "running", "done")),
 )
 
 job_events = sa.Table(

@@ -97,7 +97,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sequence", name=op.f("pk_jobs")),
         sa.UniqueConstraint("id", name=op.f("uq_jobs_id")),
     )
-    op.create_index(op.f("ix_jobs_content"), "jobs", ["content"], unique=False)
+    op.create_index(
+        "uq_jobs_live_content",
+        "jobs",
+        ["content"],
+        unique=True,
+        sqlite_where=sa.text("state IN ('queued', 'running', 'done')"),
+        postgresql_where=sa.text("state IN ('queued', 'running', 'done')"),
+    )
     op.create_index(op.f("ix_jobs_state"), "jobs", ["state"], unique=False)
     op.create_table(
         "keys",

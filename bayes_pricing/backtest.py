@@ -1,0 +1,195 @@
+"""How would the model have done on the last periods? Fitted without them, beside the champion on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.special import xlogy
+
+from bayes_pricing.data.panel import SalesPanel
+from bayes_pricing.data.roles import ColumnRoles
+from bayes_pricing.demand.design import ModelRequest
+from bayes_pricing.demand.equation import log_demand
+from bayes_pricing.demand.fit import ProgressCallback, SamplerSettings, fit_demand
+from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.demand.predictive import check_predictions
+from bayes_pricing.gate import BackTest, Calibration
+
+Floats = NDArray[np.float64]
+
+SHARE_HELD_OUT = 8
+FEWEST_TRAINING_PERIODS = 6
+OWN_MEAN = "each item's own mean"
+
+
+def backtest(
+    panel: SalesPanel,
+    request: ModelRequest,
+    sampler: SamplerSettings,
+    *,
+    seed: int,
+    champion: DemandPosterior | None,
+    progress: ProgressCallback,
+) -> BackTest | None:
+    r"""Hold the last eighth of the periods out, fit the rest, and score both models on what was held out.
+
+    The error of a row is :math:`(\log q - E \log q)^2`, or where some row sold nothing the Poisson deviance
+    :math:`2 (q \log(q / m) - q + m)` of the expected units :math:`m`; the error of a model is the root of its mean.
+
+    Parameters
+    ----------
+    panel : SalesPanel
+        All the sales.
+    request : ModelRequest
+    sampler : SamplerSettings
+    seed : int
+    champion : DemandPosterior or None
+        The rival. One that was fitted to the rows held out has seen the answers: then, and where there is none, the
+        rival is each item's own mean.
+    progress : callable
+        Called with (fraction done, what is being done).
+
+    Returns
+    -------
+    BackTest or None
+        None where the sales have no period, or too few: then nobody can say.
+
+    Raises
+    ------
+    Refusal
+        If the sales without the last periods identify no elasticity.
+    """
+    split = _split(panel)
+    if split is None:
+        return None
+    train, held_out, periods = split
+    fitted = fit_demand(train, request, sampler, seed=seed, progress=progress)
+    rows = _known_rows(held_out, fitted.posterior)
+    rival, forecast = OWN_MEAN, _own_mean(train.frame.collect())
+    if champion is not None and _unseen(champion, rows):
+        compared = _known_rows(rows, champion)
+        if compared.height:
+            rival, forecast, rows = champion.id, _of_posterior(champion), compared
+    if not rows.height:
+        return None
+    own, other = _row_errors(rows, _of_posterior(fitted.posterior)), _row_errors(rows, forecast)
+    check = check_predictions(fitted.posterior, rows, seed=seed)
+    return BackTest(
+        rows=rows.height,
+        periods=periods,
+        error=float(np.sqrt(own.mean())),
+        rival=rival,
+        rival_error=float(np.sqrt(other.mean())),
+        difference_sd=_clustered_sd(own - other, rows["item"]),
+        calibration=Calibration(rows=rows.height, coverage=check.coverage),
+    )
+
+
+def _split(panel: SalesPanel) -> tuple[SalesPanel, pl.DataFrame, int] | None:
+    """The sales before the last eighth of the periods, the rows of those, and how many periods that is."""
+    if panel.roles.period is None:
+        return None
+    frame = panel.frame.collect()
+    moments = frame["period"].unique().sort()
+    held_out = max(1, moments.len() // SHARE_HELD_OUT)
+    if moments.len() - held_out < FEWEST_TRAINING_PERIODS:
+        return None
+    first = moments[moments.len() - held_out]
+    train = frame.filter(pl.col("period") < first)
+    return (
+        SalesPanel.from_frame(train, _canonical(panel.roles), absent=panel.summary.absent),
+        frame.filter(pl.col("period") >= first),
+        held_out,
+    )
+
+
+def _canonical(roles: ColumnRoles) -> ColumnRoles:
+    """The same roles of a panel's own frame, whose prices are real ones already."""
+    own = {role: role for role in roles.single() if role != "deflator"}
+    return replace(roles, **own, deflator=None)  # type: ignore[arg-type]  # names of roles
+
+
+def _known_rows(rows: pl.DataFrame, posterior: DemandPosterior) -> pl.DataFrame:
+    """Rows that the model can forecast: of items it knows, with the columns it needs."""
+    needed = {*posterior.spec.controls, *posterior.spec.shared_controls}
+    if not needed <= set(rows.columns):
+        return rows.clear()
+    return rows.filter(pl.col("item").is_in(posterior.items["item"].to_list()))
+
+
+def _unseen(posterior: DemandPosterior, rows: pl.DataFrame) -> bool:
+    last = posterior.items["last_period"].max() if "last_period" in posterior.items.columns else None
+    first = rows["period"].min()
+    return last is not None and first is not None and type(last) is type(first) and bool(last < first)  # type: ignore[operator]
+
+
+def _row_errors(rows: pl.DataFrame, forecast: Callable[[pl.DataFrame, bool], Floats]) -> Floats:
+    units = rows["quantity"].cast(pl.Float64).to_numpy()
+    if (units > 0).all():
+        return np.asarray((np.log(units) - forecast(rows, False)) ** 2)
+    expected = np.exp(forecast(rows, True))
+    return np.asarray(2.0 * (xlogy(units, units / expected) - units + expected))
+
+
+def _of_posterior(posterior: DemandPosterior) -> Callable[[pl.DataFrame, bool], Floats]:
+    """Forecast of log units, or where `mean` of the log of expected units."""
+
+    def forecast(rows: pl.DataFrame, mean: bool) -> Floats:
+        spec = posterior.spec
+        names = rows["item"].unique().sort().to_list()
+        place = {name: index for index, name in enumerate(names)}
+        at = np.array([place[name] for name in rows["item"]])
+        items = posterior.items.filter(pl.col("item").is_in(names)).sort("item")
+        drawn = posterior.coefficients("item", names).transpose("chain", "draw", "item", "coefficient").to_numpy()
+        smearing = posterior.log_smearing(names).transpose("chain", "draw", "item").to_numpy()
+        centre, spread = drawn.mean(axis=(0, 1))[at], smearing.mean(axis=(0, 1))[at]
+        shared = posterior.shared().mean(("chain", "draw")).to_numpy()
+        controls = [*spec.controls, *spec.shared_controls]
+        effects = [centre[:, 2 + index] for index in range(len(spec.controls))] + list(shared)
+        exposure = rows["exposure"].to_numpy() if "exposure" in rows.columns else np.ones(rows.height)
+        log_units = log_demand(
+            level=centre[:, 0],
+            elasticity=centre[:, 1],
+            log_price=np.log(rows["price"].to_numpy()),
+            reference_log_price=items["reference_log_price"].to_numpy()[at],
+            effects=effects[: len(controls)],
+            controls=[rows[name].to_numpy() - items[f"mean_{name}"].to_numpy()[at] for name in controls],
+            log_exposure=np.log(exposure),
+        )
+        return np.asarray(log_units + (spread if mean else 0.0), dtype=np.float64)
+
+    return forecast
+
+
+def _own_mean(train: pl.DataFrame) -> Callable[[pl.DataFrame, bool], Floats]:
+    """Each item's own mean before: of log units, or the log of its mean units (at least half a unit in all)."""
+    units = pl.col("quantity").cast(pl.Float64)
+    known = train.group_by("item").agg(
+        units.filter(units > 0).log().mean().alias("log"),
+        (pl.max_horizontal(units.sum(), pl.lit(0.5)) / pl.len()).log().alias("mean"),
+    )
+
+    def forecast(rows: pl.DataFrame, mean: bool) -> Floats:
+        column = "mean" if mean else "log"
+        joined = rows.select("item").join(known, on="item", how="left", maintain_order="left")[column]
+        return joined.fill_null(known[column].mean()).to_numpy()
+
+    return forecast
+
+
+def _clustered_sd(difference: Floats, items: pl.Series) -> float:
+    """Standard error of a mean whose rows hang together within an item."""
+    sums = (
+        pl.DataFrame({"item": items, "difference": difference - difference.mean()})
+        .group_by("item")
+        .agg(pl.col("difference").sum())["difference"]
+        .to_numpy()
+    )
+    clusters = len(sums)
+    if clusters < 2:
+        return 0.0
+    return float(np.sqrt((sums**2).sum() * clusters / (clusters - 1)) / len(difference))
