@@ -66,6 +66,9 @@ class ArrayPosterior:
         values = np.full((chains, draws, 2), 0.4)
         return xr.DataArray(values, dims=("chain", "draw", "coefficient"), coords=_COEFFICIENTS)
 
+    def cross_elasticities(self, category: str) -> xr.DataArray | None:
+        return None
+
     def log_smearing(self, units: Sequence[str] | None = None) -> xr.DataArray:
         at = self._positions(units)
         names = self.names if units is None else list(units)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Gram
 from bayes_pricing.demand.gaussian_tree import SalesRows, TreeData, build_tree_data
-from bayes_pricing.demand.spec import DemandSpec, NoiseBy, Priors
+from bayes_pricing.demand.spec import Correlated, DemandSpec, NoiseBy, Priors
 from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior
 
 Floats = NDArray[np.float64]
@@ -66,6 +66,8 @@ def make_market(
     items: int = 9,
     weeks: int = 8,
     priors: Priors | None = None,
+    correlated: Correlated = "all",
+    others: int = 0,
 ) -> Market:
     """Items with very different rows: the first sells nothing yet, the second's price never moves."""
     rng = np.random.default_rng(seed)
@@ -81,7 +83,7 @@ def make_market(
         item=item.astype(np.int64),
         log_price=log_price,
         reference_log_price=reference,
-        controls=rng.normal(scale=0.5, size=(n, controls)),
+        controls=rng.normal(scale=0.5, size=(n, controls + (1 + others if others else 0))),
         shared_controls=rng.normal(scale=0.5, size=(n, shared)),
     )
     names = tuple(f"item{at:04d}" for at in range(items))
@@ -92,13 +94,16 @@ def make_market(
         groups.append((np.arange(items) if at == 0 else groups[-1]) % units)
     spec = DemandSpec(
         levels=LEVELS[:depth],
-        controls=tuple(f"control{c}" for c in range(controls)),
+        controls=(*(f"control{c}" for c in range(controls)), *(("cross_price",) if others else ())),
         shared_controls=tuple(f"shared{c}" for c in range(shared)),
+        correlated=correlated,
+        cross_prices="population" if others else None,
+        others=others,
         noise_by=noise_by,
         priors=priors or Priors(),
     )
     named = [[f"{LEVELS[at]}{unit}" for unit in group] for at, group in enumerate(groups)]
-    gram = gram_of_rows(rows, names, (*spec.coefficients, *spec.shared_controls))
+    gram = gram_of_rows(rows, names, spec.columns)
     data = build_tree_data(gram, named, spec)
     table = pl.DataFrame({"item": names, **{LEVELS[at]: group for at, group in enumerate(named)}})
     return Market(rows=rows, data=data, prior=build_tree_prior(data, spec.priors), items=table)

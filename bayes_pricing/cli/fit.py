@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from bayes_pricing.cli.flags import RoleFlags, SalesFlags, SamplerFlags
+from bayes_pricing.cli.flags import RoleFlags, SalesFlags, SamplerFlags, TermFlags
 from bayes_pricing.cli.output import REFUSED, Answer, progress_bar
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def fit(
     model: Literal["auto", "lognormal", "poisson", "negative-binomial"] = "auto",
     noise_by: Literal["common", "category", "item"] | None = None,
     randomised_price: bool = False,
+    terms: TermFlags | None = None,
     seed: int = 1,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -52,7 +53,14 @@ def fit(
     from bayes_pricing.registry import save_fit
     from bayes_pricing.storage import require_free
 
-    request = ModelRequest(model=model, noise_by=noise_by, randomised_price=randomised_price)
+    asked = terms or TermFlags()
+    request = ModelRequest(
+        model=model,
+        noise_by=noise_by,
+        randomised_price=randomised_price,
+        cross_prices=asked.cross_prices,
+        correlated=asked.correlated,
+    )
     settings = (sampler or SamplerFlags()).settings()
     if out is not None:
         require_free(out)
@@ -105,7 +113,12 @@ def refused_before_sampling(findings: tuple[Finding, ...]) -> Answer:
 def fit_json(fitted: DemandFit) -> dict[str, object]:
     """The answer for machines: id, status, seconds, diagnostics, elasticities, variation, coefficients, findings."""
     from bayes_pricing.demand.diagnostics import diagnostics_json
-    from bayes_pricing.demand.elasticity import control_table, elasticity_table, variation_table
+    from bayes_pricing.demand.elasticity import (
+        control_table,
+        cross_elasticity_table,
+        elasticity_table,
+        variation_table,
+    )
 
     return {
         "model": fitted.posterior.id,
@@ -118,6 +131,7 @@ def fit_json(fitted: DemandFit) -> dict[str, object]:
         "elasticities": elasticity_table(fitted.posterior).to_dicts(),
         "variation": variation_table(fitted.posterior).to_dicts(),
         "coefficients": control_table(fitted.posterior).to_dicts(),
+        "cross_elasticities": cross_elasticity_table(fitted.posterior).to_dicts(),
         "confounding": fitted.confounding,
         "endogeneity": fitted.endogeneity,
         "findings": fitted.findings,

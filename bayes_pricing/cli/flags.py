@@ -106,6 +106,17 @@ class SalesFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TermFlags:
+    """What else the demand equation holds beside the item's own price and the controls."""
+
+    cross_prices: bool = False
+    """Every item has a cross-price elasticity with every other item of its category (log-normal sales)."""
+    correlated: Literal["all", "price"] = "all"
+    """Which effects of one item correlate: all, or level and own price only (faster with many controls)."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SamplerFlags:
     """How long to sample."""
 

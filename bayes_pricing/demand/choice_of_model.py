@@ -28,9 +28,9 @@ class ModelChoice:
         Rows that sold nothing.
     mean_quantity : float
         Units per row.
-    dispersion : float
-        Variance over mean of units within an item at one price, weighted by the mean; 1 under a Poisson law, NaN where
-        no item was seen twice at one price.
+    dispersion : float or None
+        Variance over mean of units within an item at one price, weighted by the mean; 1 under a Poisson law, None
+        where no item was seen twice at one price.
     """
 
     likelihood: Likelihood
@@ -38,7 +38,7 @@ class ModelChoice:
     alternatives: tuple[str, ...]
     zero_share: float
     mean_quantity: float
-    dispersion: float
+    dispersion: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class QuantityFacts:
     zero_share: float
     mean: float
     whole: bool
-    dispersion: float
+    dispersion: float | None
 
 
 def quantity_facts(frame: pl.LazyFrame) -> QuantityFacts:
@@ -95,7 +95,7 @@ def quantity_facts(frame: pl.LazyFrame) -> QuantityFacts:
         zero_share=zeros / rows,
         mean=total / rows,
         whole=whole,
-        dispersion=around / expected if expected > 0 else float("nan"),
+        dispersion=around / expected if expected > 0 else None,
     )
 
 
@@ -116,13 +116,13 @@ def choose_likelihood(facts: QuantityFacts) -> ModelChoice:
         reason = f"{zeros} and a row sells {facts.mean:.0f} units on average, so log units are well behaved"
         return _choice("lognormal", reason, ("negative_binomial", "poisson"), facts)
     size = f"{zeros} and a row sells {facts.mean:.2g} units on average: these are counts"
+    if facts.dispersion is None:
+        reason = f"{size}, and no price was repeated so that extra variance cannot be ruled out"
+        return _choice("negative_binomial", reason, ("poisson",), facts)
     if facts.dispersion <= POISSON_DISPERSION:
         reason = f"{size}, and their variance is {facts.dispersion:.2f} times their mean at one price"
         return _choice("poisson", reason, ("negative_binomial",), facts)
-    if facts.dispersion > POISSON_DISPERSION:
-        reason = f"{size} whose variance is {facts.dispersion:.1f} times their mean at one price"
-    else:
-        reason = f"{size}, and no price was repeated so that extra variance cannot be ruled out"
+    reason = f"{size} whose variance is {facts.dispersion:.1f} times their mean at one price"
     return _choice("negative_binomial", reason, ("poisson",), facts)
 
 

@@ -17,8 +17,9 @@ from bayes_pricing.demand.choice_of_model import (
     quantity_facts,
     refuse_zeros_under_logs,
 )
+from bayes_pricing.demand.cross_prices import OtherPrices, add_other_prices
 from bayes_pricing.demand.identification import check_identified
-from bayes_pricing.demand.spec import DemandSpec, Likelihood, NoiseBy, Priors
+from bayes_pricing.demand.spec import CROSS_PRICE, Correlated, DemandSpec, Likelihood, NoiseBy, Priors
 from bayes_pricing.errors import Finding, Refusal
 
 ROWS_FOR_NOISE_BY_ITEM = 30
@@ -38,6 +39,10 @@ class ModelRequest:
         ``common``, ``category`` or ``item``; None chooses by how many rows the items have.
     randomised_price : bool
         Whether prices were set by chance, so that differences between items may be read as the effect of price.
+    cross_prices : bool
+        Give every item a cross-price elasticity with every other item of its (innermost) category.
+    correlated : str
+        Which coefficients of one item correlate: ``all``, or only level and own price (``price``).
     priors : Priors
 
     Examples
@@ -49,6 +54,8 @@ class ModelRequest:
     model: Model = "auto"
     noise_by: NoiseBy | None = None
     randomised_price: bool = False
+    cross_prices: bool = False
+    correlated: Correlated = "all"
     priors: Priors = field(default_factory=Priors)
 
 
@@ -99,16 +106,33 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
     if instrumented and automatic:
         choice = replace(choice, reason="prices have instruments, and the joint model of price and sales is log-normal")
     refuse_zeros_under_logs(choice.likelihood, facts)
-    items = item_table(leaves, roles)
+    others = _others(panel, leaves, roles, choice.likelihood) if request.cross_prices else None
+    if others is not None:
+        leaves, roles = others.frame, replace(roles, controls=(*roles.controls, CROSS_PRICE))
+        findings += others.findings
     spec = DemandSpec(
         likelihood=choice.likelihood,
         levels=roles.levels,
         controls=roles.controls,
         shared_controls=roles.shared_controls,
-        noise_by=request.noise_by or _noise_by(items, roles.levels),
+        correlated=request.correlated,
+        cross_prices=None if others is None else panel.roles.levels[0] if panel.roles.levels else "population",
+        others=0 if others is None else others.count,
         priors=request.priors,
     )
+    items = item_table(leaves, replace(roles, controls=(*roles.controls, *spec.deviations)))
+    if others is not None:
+        items = items.join(others.table, on="item", maintain_order="left")
+    spec = replace(spec, noise_by=request.noise_by or _noise_by(items, roles.levels))
     return Design(spec=spec, frame=leaves, items=items, choice=choice, findings=tuple(findings))
+
+
+def _others(panel: SalesPanel, leaves: pl.LazyFrame, roles: ColumnRoles, likelihood: Likelihood) -> OtherPrices:
+    """Prices of the other items of every row's category."""
+    if likelihood != "lognormal":
+        raise Refusal([_cross_prices_of_counts(likelihood)])
+    product = "item" if panel.roles.region is None else roles.levels[0]
+    return add_other_prices(leaves, product, panel.roles.levels[0] if panel.roles.levels else None)
 
 
 def _choice(request: ModelRequest, automatic: ModelChoice | None, facts_of: QuantityFacts) -> ModelChoice:
@@ -172,15 +196,29 @@ def _items_pooled(roles: ColumnRoles) -> Finding:
     )
 
 
+def _cross_prices_of_counts(likelihood: Likelihood) -> Finding:
+    return Finding(
+        code="cross_prices_of_counts",
+        severity="error",
+        message=f"cross-price elasticities inside a category are estimated from log sales; these are "
+        f"{likelihood.replace('_', ' ')} counts",
+        remedy="aggregate to periods in which every item sells, or name single substitutes with --competitor-price",
+    )
+
+
 def _under_logs(request: ModelRequest, facts: QuantityFacts) -> ModelRequest:
     """The request with a log-normal model, which is what the joint model of price and sales is written for.
 
     Raises
     ------
     Refusal
-        If counts were asked for, or a row sold nothing.
+        If counts or terms it does not have were asked for, or a row sold nothing.
     """
     refuse_zeros_under_logs("lognormal", facts)
+    if request.cross_prices or request.correlated != "all":
+        message = "the joint model of price and sales has no cross prices inside a category and full correlations"
+        remedy = "leave --cross-prices and --correlated out with --instrument"
+        raise Refusal([Finding(code="terms_not_with_instruments", severity="error", message=message, remedy=remedy)])
     if request.model not in ("auto", "lognormal"):
         message = (
             f"--model {request.model} was asked for with instruments; the joint model of price and sales is log-normal"

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_pricing.demand.spec import DemandSpec
-from bayes_pricing.demand.tree_prior import pair_names
+from bayes_pricing.demand.tree_layout import pair_names
 from bayes_pricing.errors import SpecError
 
 Floats = NDArray[np.float64]
@@ -131,6 +131,9 @@ class DrawsPosterior:
             dims=("chain", "draw", "coefficient"),
             coords={"coefficient": list(self.spec.coefficients)},
         )
+
+    def cross_elasticities(self, category: str) -> None:
+        """None: a count model knows no prices of others."""
 
     def log_smearing(self, units: Sequence[str] | None = None) -> xr.DataArray:
         """Draws of log E[exp(residual)], dims (chain, draw, item): zero for counts, whose log rate is of the mean."""

@@ -77,6 +77,40 @@ def elasticity_table(posterior: DemandPosterior, probability: float = PROBABILIT
     return table.with_columns(weight, (weight < PRIOR_ONLY_WEIGHT).fill_null(value=False).alias("prior_only"))
 
 
+def cross_elasticity_table(posterior: DemandPosterior, probability: float = PROBABILITY) -> pl.DataFrame:
+    """Cross-price elasticities of every pair of items of one category, with intervals; empty where there are none.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``category, item, other, mean, sd, lower, upper, probability`` and ``probability_substitute`` (that
+        demand for `item` rises with the price of `other`).
+    """
+    level = posterior.spec.cross_prices
+    names = ["population"] if level == "population" else [] if level is None else posterior.items[level].unique().sort()
+    frames = [_cross_frame(str(name), posterior.cross_elasticities(str(name)), probability) for name in names]
+    kept = [frame for frame in frames if frame.height]
+    return pl.concat(kept) if kept else _cross_frame("", None, probability)
+
+
+def _cross_frame(category: str, matrix: xr.DataArray | None, probability: float) -> pl.DataFrame:
+    items = [] if matrix is None else [str(name) for name in matrix["item"].to_numpy()]
+    pairs = [(row, column) for row in range(len(items)) for column in range(len(items)) if row != column]
+    draws = np.zeros((2, 0))
+    if matrix is not None and pairs:
+        at, other = np.array(pairs).T
+        draws = matrix.transpose("chain", "draw", "item", "other").to_numpy()[:, :, at, other]
+        draws = draws.reshape(-1, len(pairs))
+    names = {"category": [category] * len(pairs), "item": [items[row] for row, _ in pairs]}
+    names["other"] = [items[column] for _, column in pairs]
+    summary = summarize(draws, probability)
+    return pl.DataFrame(names, schema=dict.fromkeys(names, pl.String)).with_columns(
+        *(pl.Series(name, summary[name]) for name in ("mean", "sd", "lower", "upper")),
+        pl.lit(probability).alias("probability"),
+        pl.Series("probability_substitute", (draws > 0.0).mean(axis=0)),
+    )
+
+
 def variation_table(posterior: DemandPosterior, probability: float = PROBABILITY) -> pl.DataFrame:
     """Between-unit standard deviations: how far units of a level differ around their parent.
 

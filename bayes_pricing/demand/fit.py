@@ -273,7 +273,7 @@ def _fit_tree(
     from bayes_pricing.demand.tree_posterior import fit_tree
 
     spec = design.spec
-    columns = ["log_price", *spec.controls, *spec.shared_controls]
+    columns = list(spec.columns[1:])
     with watch.stage("scan"):
         progress(0.05, "summing up the rows of each item")
         rows = _log_rows(design)

@@ -11,6 +11,7 @@ from bayes_pricing.data.gram import Floats, Gram
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.demand.tree_kernels import Tree
 from bayes_pricing.demand.tree_lanes import Integers, lay_out
+from bayes_pricing.demand.tree_layout import Layout
 from bayes_pricing.errors import SpecError
 
 
@@ -50,7 +51,18 @@ class TreeData:
     @property
     def coefficients(self) -> tuple[str, ...]:
         """Names of the item-level coefficients."""
-        return self.spec.coefficients
+        return self.spec.item_coefficients
+
+    @property
+    def layout(self) -> Layout:
+        """Where the variance components stand in the sampled vector."""
+        own = len(self.spec.coefficients)
+        return Layout(
+            levels=len(self.level_names),
+            k=len(self.coefficients),
+            correlated=own if self.spec.correlated == "all" else 2,
+            tied=self.spec.others,
+        )
 
     @property
     def level_names(self) -> tuple[str, ...]:
@@ -71,7 +83,7 @@ class SalesRows:
     log_price, reference_log_price : arrays (rows,)
         The reference is the item's frozen mean log price.
     controls : array (rows, item-level controls)
-        Centred as in the Gram statistics.
+        Centred as in the Gram statistics; the prices of others come last.
     shared_controls : array (rows, shared controls)
     """
 
@@ -89,7 +101,7 @@ def build_tree_data(gram: Gram, groups: Sequence[Sequence[str]], spec: DemandSpe
     Parameters
     ----------
     gram : Gram
-        Columns must be ``spec.coefficients`` then ``spec.shared_controls``.
+        Columns must be ``spec.columns``.
     groups : sequence of length ``len(spec.levels)``
         For every level of the spec, inner first, the name of each item's unit, in the order of ``gram.items``.
     spec : DemandSpec
@@ -108,9 +120,10 @@ def build_tree_data(gram: Gram, groups: Sequence[Sequence[str]], spec: DemandSpe
     >>> data.units, data.membership[0].tolist()
     ((('rice', 'tea'),), [1, 1, 0])
     """
-    columns = (*spec.coefficients, *spec.shared_controls)
-    if gram.columns != columns:
-        raise SpecError(f"Gram statistics have columns {gram.columns}, the specification {columns}; gather them anew.")
+    if gram.columns != spec.columns:
+        raise SpecError(
+            f"Gram statistics have columns {gram.columns}, the specification {spec.columns}; gather them anew."
+        )
     if len(groups) != len(spec.levels) or any(len(names) != len(gram.items) for names in groups):
         raise SpecError(f"Give one unit name per item for each of the levels {spec.levels}, inner first.")
     kept = [(level, list(names)) for level, names in zip(spec.levels, groups, strict=True) if len(set(names)) > 1]

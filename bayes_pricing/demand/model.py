@@ -8,7 +8,6 @@ import numpy as np
 import pymc as pm  # type: ignore[import-untyped]
 from pytensor import tensor as pt
 
-from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.count_data import CountData
 from bayes_pricing.demand.count_start import OVERDISPERSION_SCALE, count_prior
 from bayes_pricing.demand.equation import log_demand
@@ -111,36 +110,43 @@ def _negative_binomial(data: CountData, mean: Any) -> None:
 
 def _hierarchy(data: TreeData, prior: TreePrior, *, non_centred: bool = False) -> tuple[Any, Any]:
     """Coefficients of the items, hung on their levels, hung on the population; and the shared ones."""
-    k = len(data.coefficients)
+    k, tied = prior.layout.own, prior.layout.tied
     population = pm.Normal("population", prior.root_mean[:k], prior.root_sd[:k])
-    shared = pm.Normal("shared", prior.root_mean[k:], prior.root_sd[k:])
+    shared = pm.Normal("shared", prior.root_mean[k + tied :], prior.root_sd[k + tied :])
     above = population[None, :]
     for at in range(len(data.level_names) - 1, -1, -1):
         level = data.level_names[at]
-        factor = _covariance_factor(level, k, prior.between_sd[at], prior.concentration)
+        factor = _covariance_factor(level, prior, at)
         member = data.membership[at]
         if non_centred:
             offset = pm.Normal(f"{level}_offset", shape=(len(member), k))
             above = pm.Deterministic(level, above[member] + offset @ factor.T)
         else:
             above = pm.MvNormal(level, mu=above[member], chol=factor, shape=(len(member), k))
+    if tied:
+        sd = pm.HalfNormal("sd_other_prices", prior.between_sd[0, k])
+        offset = pm.Normal("other_prices", 0.0, sd, shape=(len(data.gram.items), tied))
+        above = pt.concatenate([above, offset], axis=1)
     return above, shared
 
 
-def _covariance_factor(level: str, k: int, scale: Floats, concentration: float) -> Any:
+def _covariance_factor(level: str, prior: TreePrior, at: int) -> Any:
     """Cholesky factor diag(sd) R of a level's covariance: half-normal sds, LKJ correlations by partial correlations."""
-    sd = pm.HalfNormal(f"sd_{level}", scale, shape=k)
-    shape = np.array([concentration + 0.5 * (k - 2 - column) for row in range(k) for column in range(row)])
+    k, correlated = prior.layout.own, prior.layout.correlated
+    sd = pm.HalfNormal(f"sd_{level}", prior.between_sd[at, :k], shape=k)
+    exponent = prior.concentration + 0.5 * (correlated - 2)
+    shape = np.array([exponent - 0.5 * column for row in range(correlated) for column in range(row)])
     partial = 2.0 * pm.Beta(f"partial_{level}", shape, shape) - 1.0
     lines = []
-    at = 0
+    used = 0
     for row in range(k):
         rest = pt.constant(1.0)
         entries = []
         for _ in range(row):
-            entries.append(partial[at] * rest)
-            rest = rest * pt.sqrt(1.0 - partial[at] ** 2)
-            at += 1
+            entries.append(partial[used] * rest if row < correlated else pt.constant(0.0))
+            if row < correlated:
+                rest = rest * pt.sqrt(1.0 - partial[used] ** 2)
+                used += 1
         entries += [rest, *[pt.constant(0.0)] * (k - row - 1)]
         lines.append(pt.stack(entries))
     return sd[:, None] * pt.stack(lines)

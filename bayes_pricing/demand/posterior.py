@@ -50,6 +50,14 @@ class DemandPosterior(Protocol):
         """Draws of the between-unit sd of units of `level` around their parent, dims (chain, draw, coefficient)."""
         ...
 
+    def cross_elasticities(self, category: str) -> xr.DataArray | None:
+        """Draws of d log units of `item` / d log price of `other`, dims (chain, draw, item, other), no unit.
+
+        Items of one category, the own-price elasticity on the diagonal; positive for substitutes. None where the
+        specification has no cross prices.
+        """
+        ...
+
     def log_smearing(self, units: Sequence[str] | None = None) -> xr.DataArray:
         """Draws of log E[exp(residual)], dims (chain, draw, item): sigma^2 / 2 for log-normal sales, 0 for counts."""
         ...

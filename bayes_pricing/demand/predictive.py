@@ -97,9 +97,10 @@ def _transforms(posterior: DemandPosterior, rows: pl.DataFrame, rng: np.random.G
     at = np.array([position[name] for name in rows["item"]])
     items = posterior.items.filter(pl.col("item").is_in(names)).sort("item")
     coefficients = _thinned(posterior.coefficients("item", names).to_numpy())[:, at]
-    controls = [*spec.controls, *spec.shared_controls]
+    own = [*spec.controls, *spec.deviations]
+    controls = [*own, *spec.shared_controls]
     shared = _thinned(posterior.shared().to_numpy())
-    effects = [coefficients[:, :, 2 + index] for index in range(len(spec.controls))]
+    effects = [coefficients[:, :, 2 + index] for index in range(len(own))]
     effects += [shared[:, None, index] for index in range(len(spec.shared_controls))]
     exposure = rows["exposure"].to_numpy() if "exposure" in rows.columns else np.ones(rows.height)
     log_units = log_demand(

@@ -52,9 +52,11 @@ class Scales(NamedTuple):
     """Prior scales the kernels need: half-normal for sds, normal for the root and shared coefficients."""
 
     sd: Floats  # (levels, k)
-    root: Floats  # (p,)
+    root: Floats  # (p,); zero for a coefficient whose population mean is zero
     noise: float
     concentration: float
+    correlated: int  # so many of the first coefficients correlate; the others are independent
+    tied: int  # so many of the last coefficients share one sd between items, and have none above
 
 
 class Work(NamedTuple):
@@ -220,29 +222,33 @@ def _mirror(G, i, p):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _solve_root(r, scales, work, p):  # type: ignore[no-untyped-def]
-    """Posterior mean and covariance of the root and the shared coefficients, and the root's constant."""
-    P, C, W = work.square[3], work.square[4], work.root
+    """Posterior mean and covariance of the root and the shared coefficients, and the root's constant.
+
+    The root is ``s z`` with ``z ~ N(0, I)`` and `s` its prior sds, so that an sd of zero is an ordinary case.
+    """
+    M, C, W, s = work.square[3], work.square[4], work.root, scales.root
     _mirror(work.gram, r, p)
-    constant = 0.0
     for a in range(p):
         for b in range(a + 1):
-            P[a, b] = work.gram[r, a, b]
-        P[a, a] += 1.0 / (scales.root[a] * scales.root[a])
-        constant -= math.log(scales.root[a])
-    constant -= 0.5 * cholesky_inverse(P, C, W, 0, p)
+            M[a, b] = s[a] * work.gram[r, a, b] * s[b]
+        M[a, a] += 1.0
+    constant = -0.5 * cholesky_inverse(M, C, W, 0, p)
     for a in range(p):
         for b in range(a + 1):
-            s = 0.0
+            W[0, a, b] *= s[b]
+    for a in range(p):
+        for b in range(a + 1):
+            total = 0.0
             for c in range(a, p):
-                s += W[0, c, a] * W[0, c, b]
-            work.cov[r, a, b] = s
-            work.cov[r, b, a] = s
+                total += W[0, c, a] * W[0, c, b]
+            work.cov[r, a, b] = total
+            work.cov[r, b, a] = total
     for a in range(p):
-        s = 0.0
+        total = 0.0
         for b in range(p):
-            s += work.cov[r, a, b] * work.info[r, b]
-        work.mean[r, a] = s
-        constant += 0.5 * s * work.info[r, a]
+            total += work.cov[r, a, b] * work.info[r, b]
+        work.mean[r, a] = total
+        constant += 0.5 * total * work.info[r, a]
     return constant
 
 
@@ -368,20 +374,29 @@ def _parent_scores(tree, work, noise_gradient, p):  # type: ignore[no-untyped-de
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def fill_scales(theta: Floats, k: int, scales: Scales, work: Work) -> int:
     """Signed standard deviations and Cholesky factors of every level from `theta`; return how much of it was read."""
-    levels = work.sd.shape[0]
+    levels, own = work.sd.shape[0], k - scales.tied
     at = 0
     for level in range(levels):
-        for a in range(k):
+        for a in range(own):
             work.sd[level, a] = scales.sd[level, a] * theta[at + a]
-        at += k
+        at += own
         for a in range(k):
             rest = 1.0
             for b in range(a):
-                y = theta[at]
-                at += 1
-                work.corr[level, a, b] = math.tanh(y) * rest
-                rest /= math.cosh(y)
+                work.corr[level, a, b] = 0.0
+                if a < scales.correlated:
+                    y = theta[at]
+                    at += 1
+                    work.corr[level, a, b] = math.tanh(y) * rest
+                    rest /= math.cosh(y)
             work.corr[level, a, a] = rest
+    if scales.tied > 0:
+        for a in range(own, k):
+            work.sd[0, a] = scales.sd[0, a] * theta[at]
+            for level in range(1, levels):
+                work.sd[level, a] = 0.0
+        at += 1
+    for level in range(levels):
         for a in range(k):
             for b in range(a + 1):
                 work.chol[level, a, b] = work.sd[level, a] * work.corr[level, a, b]
@@ -391,23 +406,31 @@ def fill_scales(theta: Floats, k: int, scales: Scales, work: Work) -> int:
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def scales_prior(theta: Floats, tree: Tree, scales: Scales, work: Work, gradient: Floats) -> float:
     """Log prior of signed sds (normal) and partial correlations (LKJ with Jacobian); write the whole gradient."""
-    k = tree.k
+    k, correlated = tree.k, scales.correlated
+    own, tied = k - scales.tied, 0.0
     total = 0.0
     at = 0
     for level in range(work.sd.shape[0]):
         H = _correlation_score(work.corr[level], work.moment[level], k, work)
         for a in range(k):
-            x = theta[at + a]
-            total -= 0.5 * x * x
             s = 0.0
             for b in range(a + 1):
                 s += H[a, b] * work.corr[level, a, b]
-            # at zero the slope is a ratio of two vanishing numbers; that far in, rounding is all there is of it
-            gradient[at + a] = s / x - x if abs(x) > SMALLEST else -x
-        at += k
-        for a in range(k):
-            total += _partials_row(theta, gradient, at, a, k, H, scales.concentration, work)
+            if a < own:
+                # at zero the slope is a ratio of two vanishing numbers; that far in, rounding is all there is of it
+                x = theta[at + a]
+                total -= 0.5 * x * x
+                gradient[at + a] = s / x - x if abs(x) > SMALLEST else -x
+            elif level == 0:
+                tied += s
+        at += own
+        for a in range(correlated):
+            total += _partials_row(theta, gradient, at, a, correlated, H, scales.concentration, work)
             at += a
+    if scales.tied > 0:
+        x = theta[at]
+        total -= 0.5 * x * x
+        gradient[at] = tied / x - x if abs(x) > SMALLEST else -x
     return total
 
 
@@ -448,10 +471,11 @@ def _partials_row(theta, gradient, at, a, k, H, concentration, work):  # type: i
 def log_posterior(theta: Floats, tree: Tree, scales: Scales, work: Work, gradient: Floats) -> float:
     """Log density (up to a constant) of the unconstrained hyper-parameters and its gradient, written into `gradient`.
 
-    `theta` holds, level by level from the items up, k signed sds in units of their prior scale and k(k-1)/2 partial
-    correlations (atanh), then one log noise sd per noise group; without the latter `work.log_noise` is taken as given
-    (noise by item). A half-normal sd is a normal number whose sign is dropped: flipping the signs of an sd and of its
-    correlations changes nothing, and in these coordinates there is neither a funnel near zero nor a wall far out.
+    `theta` holds, level by level from the items up, signed sds in units of their prior scale and the partial
+    correlations (atanh) of the coefficients that correlate, then the one sd of the tied coefficients if there are any,
+    then one log noise sd per noise group; without the latter `work.log_noise` is taken as given (noise by item). A
+    half-normal sd is a normal number whose sign is dropped: flipping the signs of an sd and of its correlations changes
+    nothing, and in these coordinates there is neither a funnel near zero nor a wall far out.
     """
     at = fill_scales(theta, tree.k, scales, work)
     groups = theta.shape[0] - at

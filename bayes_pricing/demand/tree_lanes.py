@@ -124,7 +124,8 @@ def _project(G, h, weight, L, F, M):  # type: ignore[no-untyped-def]
             f = F[a, b]
             f.fill(0.0)
             for c in range(a, k):
-                _add_scaled(f, L[c, a], G[c, b] if b < p else h[c])
+                if L[c, a] != 0.0:
+                    _add_scaled(f, L[c, a], G[c, b] if b < p else h[c])
             for e in range(f.shape[0]):
                 f[e] *= weight[e]
     for a in range(k):
@@ -132,7 +133,8 @@ def _project(G, h, weight, L, F, M):  # type: ignore[no-untyped-def]
             m = M[a, b]
             m.fill(1.0 if a == b else 0.0)
             for c in range(b, k):
-                _add_scaled(m, L[c, b], F[a, c])
+                if L[c, b] != 0.0:
+                    _add_scaled(m, L[c, b], F[a, c])
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")

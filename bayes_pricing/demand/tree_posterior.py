@@ -16,12 +16,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats, Gram
+from bayes_pricing.demand.cross_prices import cross_matrix
 from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data, kernel_tree
 from bayes_pricing.demand.nuts import available_cores
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.demand.tree_items import draw_items, own_weights
 from bayes_pricing.demand.tree_kernels import Tree
-from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior, correlation_factor, pair_names, split_theta
+from bayes_pricing.demand.tree_layout import correlation_factor, pair_names
+from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior
 from bayes_pricing.demand.tree_sampling import Progress, TreeDraws, sample_tree
 from bayes_pricing.errors import SpecError
 
@@ -69,6 +71,11 @@ class TreePosterior:
         return self.data.spec
 
     @property
+    def own(self) -> int:
+        """Coefficients that units of every level have."""
+        return self.prior.layout.own
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Chains and draws per chain."""
         return self.draws.theta.shape[0], self.draws.theta.shape[1]
@@ -86,21 +93,56 @@ class TreePosterior:
             names: Sequence[str] = [self.data.gram.items[at] for at in chosen]
             values = self._draw_items(chosen)
         elif level == "population":
-            values = self.draws.states[:, :, -1, : self.kernel.k]
-            return self._labelled(values, ("coefficient",), coefficient=self.data.coefficients)
+            values = self.draws.states[:, :, -1, : self.own]
+            return self._labelled(values, ("coefficient",), coefficient=self.spec.coefficients)
         elif level in self.data.sole_units:
             known = (self.data.sole_units[level],)
             names = [known[at] for at in self._positions(level, known, units)]
-            values = np.repeat(self.draws.states[:, :, -1:, : self.kernel.k], len(names), axis=2)
+            values = np.repeat(self.draws.states[:, :, -1:, : self.own], len(names), axis=2)
         elif level in self.data.levels:
             at_level = self.data.levels.index(level)
             chosen = self._positions(level, self.data.units[at_level], units)
             names = [self.data.units[at_level][at] for at in chosen]
             first = int(self.kernel.level_start[at_level + 1]) - len(self.data.gram.items)
-            values = self.draws.states[:, :, first + chosen, : self.kernel.k]
+            values = self.draws.states[:, :, first + chosen, : self.own]
         else:
             raise SpecError(f"The model has no level {level!r}; choose one of {self.spec.all_levels}.")
-        return self._labelled(values, (level, "coefficient"), **{level: names, "coefficient": self.data.coefficients})
+        known_names = self.data.coefficients if level == "item" else self.spec.coefficients
+        return self._labelled(values, (level, "coefficient"), **{level: names, "coefficient": known_names})
+
+    def cross_elasticities(self, category: str) -> xr.DataArray | None:
+        r"""Draws of d log units of `item` / d log price of `other`, dims (chain, draw, item, other), no unit.
+
+        .. math:: \varepsilon_{ij} = \bar\varepsilon_i + \delta_{ij}, \qquad \delta_{ij} \sim N(0, \tau^2)
+
+        with the item's mean cross-price elasticity drawn, like its own, around its category's. The own elasticity
+        stands on the diagonal; positive is a substitute; zero between items of different regions.
+
+        Parameters
+        ----------
+        category : str
+            A unit of the level ``spec.cross_prices``; ``population`` where that is the population.
+
+        Returns
+        -------
+        DataArray or None
+            None where the specification has no cross prices.
+
+        Raises
+        ------
+        SpecError
+            For a category the model does not have.
+        """
+        if self.spec.cross_prices is None:
+            return None
+        items = self.items
+        if self.spec.cross_prices != "population":
+            items = items.filter(pl.col(self.spec.cross_prices) == category)
+        if not items.height or (self.spec.cross_prices == "population" and category != "population"):
+            raise SpecError(f"Prices cross inside units of {self.spec.cross_prices!r}, and {category!r} is none.")
+        names = [str(name) for name in items["item"]]
+        draws = self.coefficients("item", names)
+        return cross_matrix(draws, items.select(self.spec.deviations).rows())
 
     def shared(self) -> xr.DataArray:
         """Draws of the effects common to all items, dims (chain, draw, control)."""
@@ -114,12 +156,12 @@ class TreePosterior:
         """
         names = self.data.level_names
         if level in self.data.sole_units:
-            values = np.zeros((*self.shape, self.kernel.k))
+            values = np.zeros((*self.shape, self.own))
         elif level in names:
-            values = np.exp(split_theta(self.draws.theta, len(names), self.kernel.k)[0][:, :, names.index(level)])
+            values = np.exp(self.prior.layout.split(self.draws.theta)[0][:, :, names.index(level)])
         else:
             raise SpecError(f"No units of {level!r} vary around a parent; choose one of {names}.")
-        return self._labelled(values, ("coefficient",), coefficient=self.data.coefficients)
+        return self._labelled(values, ("coefficient",), coefficient=self.spec.coefficients)
 
     def log_smearing(self, units: Sequence[str] | None = None) -> xr.DataArray:
         """Draws of log E[exp(residual)] = noise variance / 2, dims (chain, draw, item)."""
@@ -150,19 +192,23 @@ class TreePosterior:
         """Every sampled hyper-parameter, dims (chain, draw, ...).
 
         ``sd_<level>`` and ``correlation_<level>`` of units around their parent, ``noise_sd`` by noise group; with noise
-        by item also ``noise_spread`` (the sd of log noise sds) and ``item_noise_sd``.
+        by item also ``noise_spread`` (the sd of log noise sds) and ``item_noise_sd``; with cross prices
+        ``sd_other_prices``, of single cross-price elasticities around their item's mean.
         """
-        k, names = self.kernel.k, self.data.level_names
-        log_sd, partials = split_theta(self.draws.theta, len(names), k)
-        lower = np.tril_indices(k, -1)
+        layout, names = self.prior.layout, self.data.level_names
+        log_sd, partials, tied = layout.split(self.draws.theta)
+        lower = np.tril_indices(layout.correlated, -1)
         found: dict[str, xr.DataArray] = {}
         for at, level in enumerate(names):
-            factor = correlation_factor(partials[:, :, at], k)
+            factor = correlation_factor(partials[:, :, at], layout.correlated)
             pairs = (factor @ np.swapaxes(factor, -1, -2))[..., lower[0], lower[1]]
             found[f"sd_{level}"] = self._labelled(
-                np.exp(log_sd[:, :, at]), ("coefficient",), coefficient=self.data.coefficients
+                np.exp(log_sd[:, :, at]), ("coefficient",), coefficient=self.spec.coefficients
             )
-            found[f"correlation_{level}"] = self._labelled(pairs, ("pair",), pair=pair_names(self.data.coefficients))
+            correlated = pair_names(self.spec.coefficients[: layout.correlated])
+            found[f"correlation_{level}"] = self._labelled(pairs, ("pair",), pair=correlated)
+        if layout.tied:
+            found["sd_other_prices"] = self._labelled(np.exp(tied[..., 0]), ())
         noise = np.exp(self.draws.log_noise)
         found["noise_sd"] = self._labelled(noise, ("noise_group",), noise_group=self.data.noise_groups)
         if self.draws.log_spread is not None and self.draws.item_log_noise is not None:
@@ -186,15 +232,14 @@ class TreePosterior:
         names = self.data.level_names
         if level not in names:
             raise SpecError(f"No units of {level!r} vary around a parent; choose one of {names}.")
-        at, k = names.index(level), self.kernel.k
+        at = names.index(level)
         above = self.coefficients("population")
         if at < len(self.data.levels):
             if parent is None:
                 raise SpecError(f"A new {level} needs the {self.data.levels[at]} it belongs to; name its parent.")
             above = self.coefficients(self.data.levels[at], [parent]).isel({self.data.levels[at]: 0}, drop=True)
-        log_sd, partials = split_theta(self.draws.theta, len(names), k)
-        factor = np.exp(log_sd[:, :, at])[..., None] * correlation_factor(partials[:, :, at], k)
-        z = np.random.default_rng([self.seed, seed]).standard_normal((*self.shape, k))
+        factor = self.prior.layout.factors(self.draws.theta)[:, :, at, : self.own, : self.own]
+        z = np.random.default_rng([self.seed, seed]).standard_normal((*self.shape, self.own))
         return above + (factor @ z[..., None])[..., 0]
 
     def to_arrays(self) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -296,8 +341,7 @@ def build_tree_posterior(
             value = getattr(part, field.name)
             if isinstance(value, np.ndarray):
                 digest.update(np.ascontiguousarray(value).data)
-    log_sd, partials = split_theta(draws.theta, len(data.level_names), len(data.coefficients))
-    factor = np.exp(log_sd[:, :, 0])[..., None] * correlation_factor(partials[:, :, 0], len(data.coefficients))
+    factor = prior.layout.factors(draws.theta)[:, :, 0]
     return TreePosterior(
         data=data,
         prior=prior,
@@ -354,7 +398,7 @@ def from_arrays(arrays: Mapping[str, Array], about: Mapping[str, Any], items: pl
     spec = msgspec.convert(about["spec"], DemandSpec)
     gram = Gram(
         items=tuple(items["item"].to_list()),
-        columns=(*spec.coefficients, *spec.shared_controls),
+        columns=spec.columns,
         **{name: np.asarray(arrays[f"gram_{name}"]) for name in ("count", "xtx", "xty", "yty", "centre")},
     )
     data = build_tree_data(gram, _groups(gram, items, spec), spec)
@@ -365,6 +409,7 @@ def from_arrays(arrays: Mapping[str, Array], about: Mapping[str, Any], items: pl
         noise_scale=float(about["prior"]["noise_scale"]),
         noise_spread_scale=float(about["prior"]["noise_spread_scale"]),
         concentration=float(about["prior"]["concentration"]),
+        layout=data.layout,
     )
     draws = TreeDraws(
         theta=np.asarray(arrays["draws_theta"]),

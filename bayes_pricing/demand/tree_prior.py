@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from bayes_pricing.data.gram import Floats, Gram
 from bayes_pricing.demand.gaussian_tree import TreeData
-from bayes_pricing.demand.spec import Priors
+from bayes_pricing.demand.spec import CROSS_PRICE, Priors
 from bayes_pricing.demand.tree_kernels import Scales
+from bayes_pricing.demand.tree_layout import Layout, plain_layout
+from bayes_pricing.demand.tree_layout import correlation_factor as correlation_factor
+from bayes_pricing.demand.tree_layout import pair_names as pair_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,8 +33,10 @@ class TreePrior:
     root_mean, root_sd : arrays (k + m,)
         Population mean of the k item-level coefficients, then the m shared ones.
     between_sd : array (levels, k)
-        Half-normal scales, items first.
+        Half-normal scales, items first; tied coefficients, which only items have, are zero above.
     noise_scale, noise_spread_scale, concentration : float
+    layout : Layout
+        Which coefficients correlate, and which share one sd.
     """
 
     root_mean: Floats
@@ -39,6 +45,7 @@ class TreePrior:
     noise_scale: float
     noise_spread_scale: float
     concentration: float
+    layout: Layout
 
     @property
     def scales(self) -> Scales:
@@ -48,6 +55,8 @@ class TreePrior:
             root=np.ascontiguousarray(self.root_sd),
             noise=float(self.noise_scale),
             concentration=float(self.concentration),
+            correlated=self.layout.correlated,
+            tied=self.layout.tied,
         )
 
 
@@ -69,14 +78,12 @@ def build_tree_prior(data: TreeData, priors: Priors) -> TreePrior:
     >>> prior.root_mean.tolist(), prior.root_sd.round(3).tolist()
     ([3.0, -2.62], [5.385, 1.221])
     """
-    scale = 1.0 / control_scale(data.gram, len(data.spec.controls) + len(data.spec.shared_controls))
-    own = len(data.spec.controls)
-    item = np.array(
-        [priors.level_between_items, priors.elasticity_between_items, *(priors.control_between * scale[:own])]
-    )
-    group = np.array(
-        [priors.level_between_groups, priors.elasticity_between_groups, *(priors.control_between * scale[:own])]
-    )
+    scale = 1.0 / control_scale(data.gram, len(data.gram.columns) - 2)
+    shared = len(data.gram.columns) - len(data.coefficients)
+    own = [_own_prior(name, priors, one) for name, one in zip(data.spec.coefficients, [1.0, 1.0, *scale], strict=False)]
+    tied = np.zeros(data.spec.others)
+    item = np.concatenate([[one.between_items for one in own], tied + priors.cross_price_deviation])
+    group = np.concatenate([[one.between_groups for one in own], tied])
     share = group**2 / max(len(data.spec.levels), 1)
     waiting = np.zeros_like(group) if data.spec.levels else share
     between = [item]
@@ -85,18 +92,41 @@ def build_tree_prior(data: TreeData, priors: Priors) -> TreePrior:
         if level in data.levels:
             between.append(np.sqrt(waiting))
             waiting = np.zeros_like(group)
-    root = np.array([priors.level_sd, priors.elasticity_sd, *(priors.control_sd * scale[:own])])
+    root = np.concatenate([[one.sd for one in own], tied])
     centre = np.zeros(len(data.gram.columns))
+    centre[: len(own)] = [one.mean for one in own]
     centre[0] = data.gram.xty[:, 0].sum() / max(data.gram.count.sum(), 1.0)
-    centre[1] = priors.elasticity_mean
     return TreePrior(
         root_mean=centre,
-        root_sd=np.concatenate([np.sqrt(root**2 + waiting), priors.control_sd * scale[own:]]),
+        root_sd=np.concatenate([np.sqrt(root**2 + waiting), priors.control_sd * scale[len(scale) - shared :]]),
         between_sd=np.array(between),
         noise_scale=priors.noise_scale,
         noise_spread_scale=priors.noise_spread_scale,
         concentration=priors.correlation_concentration,
+        layout=data.layout,
     )
+
+
+class _OwnPrior(NamedTuple):
+    """Prior of one coefficient that units of every level have."""
+
+    mean: float
+    sd: float
+    between_groups: float
+    between_items: float
+
+
+def _own_prior(name: str, priors: Priors, scale: float) -> _OwnPrior:
+    """Prior of a coefficient; `scale` is one over a control's within-item sd."""
+    if name == "level":
+        return _OwnPrior(0.0, priors.level_sd, priors.level_between_groups, priors.level_between_items)
+    if name == "log_price":
+        between = (priors.elasticity_between_groups, priors.elasticity_between_items)
+        return _OwnPrior(priors.elasticity_mean, priors.elasticity_sd, *between)
+    if name == CROSS_PRICE:
+        between = (priors.cross_price_between, priors.cross_price_between)
+        return _OwnPrior(priors.cross_price_mean, priors.cross_price_sd, *between)
+    return _OwnPrior(0.0, priors.control_sd * scale, priors.control_between * scale, priors.control_between * scale)
 
 
 def control_scale(gram: Gram, controls: int) -> Floats:
@@ -116,85 +146,16 @@ def control_scale(gram: Gram, controls: int) -> Floats:
 
 
 def theta_size(levels: int, k: int, noise_groups: int) -> int:
-    """Length of the unconstrained vector: per level k log sds and k(k-1)/2 partial correlations, then log noise sds."""
-    return levels * (k + k * (k - 1) // 2) + noise_groups
-
-
-def pair_names(coefficients: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the pairs of coefficients in the order correlations are stored: row by row below the diagonal.
-
-    Examples
-    --------
-    >>> pair_names(("level", "log_price", "disp"))
-    ('log_price:level', 'disp:level', 'disp:log_price')
-    """
-    return tuple(f"{name}:{other}" for at, name in enumerate(coefficients) for other in coefficients[:at])
+    """Length of the unconstrained vector where all coefficients correlate: variance components, then log noise sds."""
+    return plain_layout(levels, k).size + noise_groups
 
 
 def unsigned(theta: Floats, between_sd: Floats) -> Floats:
-    """From the sampler's signed sds to log sds: signs move into the partial correlations; the rest is left as it is.
-
-    Examples
-    --------
-    >>> unsigned(np.array([-0.5, 1.0, 0.3]), np.array([[2.0, 1.0]])).tolist()
-    [0.0, 0.0, -0.3]
-    """
-    levels, k = between_sd.shape
-    found = theta.copy()
-    sds, partials = split_theta(theta, levels, k)
-    log_sds, flipped = split_theta(found, levels, k)  # views
-    log_sds[...] = np.log(np.abs(sds) * between_sd)
-    for at, (row, column) in enumerate(zip(*np.tril_indices(k, -1), strict=True)):
-        flipped[..., at] = partials[..., at] * np.sign(sds[..., row]) * np.sign(sds[..., column])
-    return found
-
-
-def signed(theta: Floats, between_sd: Floats) -> Floats:
-    """From log sds back to (positive) sds in units of their prior scale: the inverse of :func:`unsigned`."""
-    found = theta.copy()
-    log_sds, _ = split_theta(found, *between_sd.shape)  # a view
-    log_sds[...] = np.exp(log_sds) / between_sd
-    return found
+    """:meth:`Layout.unsigned` where all coefficients correlate."""
+    return plain_layout(*between_sd.shape).unsigned(theta, between_sd)
 
 
 def split_theta(theta: Floats, levels: int, k: int) -> tuple[Floats, Floats]:
-    """Log sds (..., levels, k) and partial correlations on the atanh scale (..., levels, k(k-1)/2)."""
-    by_level = theta[..., : theta_size(levels, k, 0)].reshape(*theta.shape[:-1], levels, -1)
-    return by_level[..., :k], by_level[..., k:]
-
-
-def correlation_factor(partials: Floats, k: int) -> Floats:
-    r"""Cholesky factors of correlation matrices from canonical partial correlations.
-
-    .. math:: R_{ij} = z_{ij} \prod_{l<j} \sqrt{1 - z_{il}^2}, \quad R_{ii} = \prod_{l<i} \sqrt{1 - z_{il}^2},
-              \quad z = \tanh(\text{partials})
-
-    Parameters
-    ----------
-    partials : array (..., k(k-1)/2)
-        Row by row below the diagonal, on the atanh scale.
-
-    Returns
-    -------
-    array (..., k, k)
-
-    References
-    ----------
-    Lewandowski, Kurowicka & Joe (2009), "Generating random correlation matrices", J. Multivariate Analysis 100(9).
-
-    Examples
-    --------
-    >>> factor = correlation_factor(np.arctanh([0.6]), 2)
-    >>> (factor @ factor.T).round(6).tolist()
-    [[1.0, 0.6], [0.6, 1.0]]
-    """
-    factor = np.zeros((*np.shape(partials)[:-1], k, k))
-    at = 0
-    for row in range(k):
-        rest: Floats = np.ones(np.shape(partials)[:-1])
-        for column in range(row):
-            factor[..., row, column] = np.tanh(partials[..., at]) * rest
-            rest = rest / np.cosh(partials[..., at])
-            at += 1
-        factor[..., row, row] = rest
-    return factor
+    """Views of sds and partial correlations (:meth:`Layout.split`) where all coefficients correlate."""
+    sds, partials, _ = plain_layout(levels, k).split(theta)
+    return sds, partials

@@ -17,7 +17,7 @@ from bayes_pricing.demand.tree_blocked import Records, new_hamiltonian, run_chai
 from bayes_pricing.demand.tree_draws import draw_uppers
 from bayes_pricing.demand.tree_kernels import Tree, log_posterior, new_work
 from bayes_pricing.demand.tree_noise import new_noise_state
-from bayes_pricing.demand.tree_prior import TreePrior, theta_size, unsigned
+from bayes_pricing.demand.tree_prior import TreePrior
 
 Progress = Callable[[int, int], None]
 TARGET_ACCEPTANCE = (0.9, 0.97, 0.995)
@@ -31,7 +31,7 @@ class TreeDraws:
     Attributes
     ----------
     theta : array (chain, draw, P)
-        Level by level from the items up: k log between-unit sds, then k(k-1)/2 canonical partial correlations (atanh).
+        Log between-unit sds and canonical partial correlations (atanh), as :class:`Layout` says.
     log_noise : array (chain, draw, groups)
         Log residual sd of each noise group; with noise by item the typical one of the group's items.
     log_spread : array (chain, draw) or None
@@ -122,11 +122,10 @@ def residual_start(tree: Tree) -> tuple[float, Floats]:
 
 def _start(prior: TreePrior, groups: int, log_noise: float, rng: np.random.Generator) -> Floats:
     """Half the prior scales, no correlation, the pooled residual sd; jittered so that chains start apart."""
-    levels, k = prior.between_sd.shape
-    theta = np.zeros((levels, theta_size(1, k, 0)))
-    theta += rng.normal(scale=0.3, size=theta.shape)
-    theta[:, :k] = 0.5 * np.exp(theta[:, :k])
-    return np.concatenate([theta.ravel(), log_noise + rng.normal(scale=0.1, size=groups)])
+    theta = rng.normal(scale=0.3, size=prior.layout.size)
+    sds, _, tied = prior.layout.split(theta)
+    sds[...], tied[...] = 0.5 * np.exp(sds), 0.5 * np.exp(tied)
+    return np.concatenate([theta, log_noise + rng.normal(scale=0.1, size=groups)])
 
 
 def _sample_blocked(
@@ -174,7 +173,7 @@ def _run_blocked(
     _run_threads(run, counters, plan.total, progress)
     stats = np.array([record.stats for record in records])
     return TreeDraws(
-        theta=unsigned(np.array([record.theta for record in records]), prior.between_sd),
+        theta=prior.layout.unsigned(np.array([record.theta for record in records]), prior.between_sd),
         log_noise=np.array([record.typical for record in records]),
         log_spread=np.array([record.spread for record in records]),
         item_log_noise=np.array([record.log_noise for record in records]),
@@ -189,7 +188,7 @@ def _run_blocked(
 def _new_records(data: TreeData, tree: Tree, plan: SamplingPlan) -> Records:
     (items, p), inner = tree.xty.shape, len(tree.parent) + 1 - len(tree.count)
     return Records(
-        theta=np.zeros((plan.draws, theta_size(len(data.level_names), tree.k, 0))),
+        theta=np.zeros((plan.draws, data.layout.size)),
         typical=np.zeros((plan.draws, len(data.noise_groups))),
         spread=np.zeros(plan.draws),
         log_noise=np.zeros((plan.draws, items), dtype=np.float32),
@@ -220,7 +219,7 @@ def _sample_nuts(
     data: TreeData, prior: TreePrior, tree: Tree, plan: SamplingPlan, progress: Progress | None
 ) -> TreeDraws:
     groups = len(data.noise_groups)
-    size = theta_size(len(data.level_names), tree.k, groups)
+    size = prior.layout.size + groups
     scales, (pooled, _) = prior.scales, residual_start(tree)
 
     def make_log_density() -> LogDensity:
@@ -245,7 +244,7 @@ def _sample_nuts(
     states, logs = np.zeros((len(flat), inner, p)), np.zeros(len(flat))
     draw_uppers(plan.seed, flat, np.zeros((0, 0), dtype=np.float32), tree, scales, new_work(tree), states, logs)
     return TreeDraws(
-        theta=unsigned(found.x, prior.between_sd)[:, :, : size - groups],
+        theta=prior.layout.unsigned(found.x, prior.between_sd)[:, :, : size - groups],
         log_noise=found.x[:, :, size - groups :],
         log_spread=None,
         item_log_noise=None,

@@ -13,7 +13,6 @@ from bayes_pricing.demand.gaussian_tree import kernel_tree
 from bayes_pricing.demand.tree_draws import draw_uppers
 from bayes_pricing.demand.tree_kernels import Tree, new_work
 from bayes_pricing.demand.tree_posterior import TreePosterior, build_tree_posterior
-from bayes_pricing.demand.tree_prior import signed
 from bayes_pricing.demand.tree_quadrature import integrate_noise, redraw_noise
 from bayes_pricing.demand.tree_sampling import TreeDraws
 from bayes_pricing.errors import Finding, Refusal, SpecError
@@ -133,7 +132,7 @@ def _item_factors(posterior: TreePosterior) -> Floats:
 
 def _upper_states(posterior: TreePosterior, tree: Tree, flat: dict[str, NDArray[Any]], logs: Floats) -> Floats:
     """One joint draw above the items for every hyper-draw (less the prior mean), and log marginal likelihoods."""
-    theta: NDArray[Any] = signed(flat["theta"], posterior.prior.between_sd)
+    theta: NDArray[Any] = posterior.prior.layout.signed(flat["theta"], posterior.prior.between_sd)
     log_noise: NDArray[Any] = np.zeros((0, 0), dtype=np.float32)
     if "item_log_noise" in flat:
         log_noise = flat["item_log_noise"]

@@ -14,10 +14,9 @@ from bayes_pricing.data.gram import Gram
 from bayes_pricing.demand.diagnostics import SamplerStatistics, check_sampling
 from bayes_pricing.demand.gaussian_tree import kernel_tree
 from bayes_pricing.demand.model import build_lognormal_model
-from bayes_pricing.demand.spec import DemandSpec, NoiseBy
+from bayes_pricing.demand.spec import Correlated, DemandSpec, NoiseBy
 from bayes_pricing.demand.tree_kernels import log_posterior, new_work
 from bayes_pricing.demand.tree_posterior import TreePosterior, fit_tree
-from bayes_pricing.demand.tree_prior import theta_size
 from bayes_pricing.demand.update import update_week
 from bayes_pricing.errors import Refusal
 from tests.trees import Market, make_market
@@ -25,14 +24,25 @@ from tests.trees import Market, make_market
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("depth", "controls", "shared", "noise"),
-    [(0, 0, 0, "common"), (1, 1, 2, "item"), (2, 1, 2, "category"), (2, 0, 0, "item")],
+    ("depth", "controls", "shared", "noise", "correlated", "others"),
+    [
+        (0, 0, 0, "common", "all", 0),
+        (1, 1, 2, "item", "price", 2),
+        (2, 1, 2, "category", "all", 0),
+        (2, 0, 0, "item", "all", 0),
+    ],
 )
-def test_density_equals_the_row_wise_model(depth: int, controls: int, shared: int, noise: NoiseBy) -> None:
+def test_density_equals_the_row_wise_model(
+    depth: int, controls: int, shared: int, noise: NoiseBy, correlated: Correlated, others: int
+) -> None:
     """PyMC's log density is quadratic in the coefficients, so a Newton step integrates them out exactly."""
-    market = make_market(depth, controls, shared, noise, seed=8, items=6, weeks=6)
+    market = make_market(depth, controls, shared, noise, seed=8, items=6, weeks=6, correlated=correlated, others=others)
     model = build_lognormal_model(market.rows, market.data, market.prior)
-    names = [rv.name for rv in model.free_RVs if rv.name in ("population", "shared", *market.data.level_names)]
+    names = [
+        rv.name
+        for rv in model.free_RVs
+        if rv.name in ("population", "shared", "other_prices", *market.data.level_names)
+    ]
     density = model.compile_logp(mode="FAST_COMPILE")
     slope = model.compile_dlogp([model[name] for name in names], mode="FAST_COMPILE")
     shapes = {name: model.initial_point()[name].shape for name in names}
@@ -73,15 +83,21 @@ def integrate_quadratic(density, slope, start, shapes) -> float:  # type: ignore
 
 def random_point(market: Market, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]]:
     """The same hyper-parameters as PyMC's unconstrained values and as the tree's theta."""
-    data, prior, k = market.data, market.prior, len(market.data.coefficients)
+    data, prior, layout = market.data, market.prior, market.data.layout
+    k = layout.own
     point: dict[str, np.ndarray] = {}
     parts = []
     jacobian = 0.0  # PyMC's density is of log sds, the tree's of sds
     for level in data.level_names:
-        log_sd, partials = rng.normal(scale=0.5, size=k), rng.normal(scale=0.5, size=k * (k - 1) // 2)
+        log_sd, partials = rng.normal(scale=0.5, size=k), rng.normal(scale=0.5, size=layout.pairs)
         point |= {f"sd_{level}_log__": log_sd, f"partial_{level}_logodds__": 2.0 * partials}
-        parts += [np.exp(log_sd) / prior.between_sd[data.level_names.index(level)], partials]
+        parts += [np.exp(log_sd) / prior.between_sd[data.level_names.index(level), :k], partials]
         jacobian += float(log_sd.sum())
+    if layout.tied:
+        log_tied = rng.normal(scale=0.5)
+        point["sd_other_prices_log__"] = np.array(log_tied)
+        parts.append(np.exp([log_tied]) / prior.between_sd[0, k])
+        jacobian += log_tied
     log_noise = rng.normal(-0.5, 0.3, size=len(data.noise_groups))
     point["noise_sd_log__"] = log_noise
     extra: dict[str, Any] = {"log_noise": log_noise[data.noise_group], "log_prior": jacobian}
@@ -100,7 +116,7 @@ def random_point(market: Market, rng: np.random.Generator) -> tuple[dict[str, np
     else:
         parts.append(log_noise)
     theta = np.concatenate(parts)
-    assert len(theta) == theta_size(len(data.level_names), k, 0 if data.spec.noise_by == "item" else len(log_noise))
+    assert len(theta) == layout.size + (0 if data.spec.noise_by == "item" else len(log_noise))
     return point, theta, extra
 
 

@@ -8,19 +8,12 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from bayes_pricing.demand.gaussian_tree import build_tree_data, kernel_tree
-from bayes_pricing.demand.spec import DemandSpec, NoiseBy
+from bayes_pricing.demand.spec import Correlated, DemandSpec, NoiseBy
 from bayes_pricing.demand.tree_draws import draw_uppers, fill_normals, normal_quantile
 from bayes_pricing.demand.tree_items import draw_items
 from bayes_pricing.demand.tree_kernels import log_posterior, new_work
-from bayes_pricing.demand.tree_prior import (
-    build_tree_prior,
-    correlation_factor,
-    pair_names,
-    signed,
-    split_theta,
-    theta_size,
-    unsigned,
-)
+from bayes_pricing.demand.tree_layout import pair_names
+from bayes_pricing.demand.tree_prior import build_tree_prior
 from bayes_pricing.errors import SpecError
 from tests.trees import Market, make_market
 
@@ -37,8 +30,7 @@ CASES = [
 def theta_of(market: Market, seed: int) -> np.ndarray:
     data = market.data
     groups = 0 if data.spec.noise_by == "item" else len(data.noise_groups)
-    size = theta_size(len(data.level_names), len(data.coefficients), groups)
-    return np.random.default_rng(seed).normal(scale=0.6, size=size)
+    return np.random.default_rng(seed).normal(scale=0.6, size=data.layout.size + groups)
 
 
 def dense_log_marginal(market: Market, theta: np.ndarray, log_noise: np.ndarray) -> float:
@@ -56,12 +48,12 @@ def dense_prior(market: Market, theta: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """Joint prior covariance and mean of (item coefficients, shared coefficients) given hyper-parameters."""
     data, prior, k = market.data, market.prior, len(market.data.coefficients)
     items, m = len(data.gram.items), len(prior.root_mean) - k
-    log_sd, partials = split_theta(unsigned(theta, prior.between_sd), len(data.level_names), k)
+    factors = data.layout.factors(data.layout.unsigned(theta, prior.between_sd))
     covariance = np.zeros((items * k + m, items * k + m))
     own = covariance[: items * k, : items * k].reshape(items, k, items, k)
     unit = np.arange(items)
     for level in range(len(data.level_names)):
-        L = np.exp(log_sd[level])[:, None] * correlation_factor(partials[level], k)
+        L = factors[level]
         own += (unit[:, None] == unit[None, :])[:, None, :, None] * (L @ L.T)[None, :, None, :]
         unit = data.membership[level][unit]
     own += np.diag(prior.root_sd[:k] ** 2)[None, :, None, :]
@@ -71,7 +63,20 @@ def dense_prior(market: Market, theta: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 @pytest.mark.parametrize(("depth", "controls", "shared", "noise"), CASES)
 def test_marginal_density_and_gradient(depth: int, controls: int, shared: int, noise: NoiseBy) -> None:
-    market = make_market(depth, controls, shared, noise, seed=5)
+    check_density_and_gradient(make_market(depth, controls, shared, noise, seed=5))
+
+
+@pytest.mark.parametrize("noise", ["common", "item"])
+@pytest.mark.parametrize(("depth", "correlated", "others"), [(1, "price", 0), (2, "all", 3), (0, "price", 2)])
+def test_density_with_independent_and_tied_coefficients(
+    noise: NoiseBy, depth: int, correlated: Correlated, others: int
+) -> None:
+    """Only level and own price correlate; deviations of cross prices share one sd and exist for items alone."""
+    check_density_and_gradient(make_market(depth, 2, 1, noise, seed=5, correlated=correlated, others=others))
+
+
+def check_density_and_gradient(market: Market) -> None:
+    noise = market.data.spec.noise_by
     tree, scales = kernel_tree(market.data, market.data.gram, market.prior.root_mean), market.prior.scales
     work = new_work(tree)
     fixed = np.random.default_rng(2).normal(-0.5, 0.3, len(market.data.gram.items))
@@ -89,10 +94,10 @@ def test_marginal_density_and_gradient(depth: int, controls: int, shared: int, n
 
 
 def log_prior(market: Market, theta: np.ndarray) -> float:
-    data, prior, k = market.data, market.prior, len(market.data.coefficients)
-    x, partials = split_theta(theta, len(data.level_names), k)
+    data, prior, k = market.data, market.prior, market.data.layout.correlated
+    x, partials, tied = data.layout.split(theta)
     power = np.array([prior.concentration + 0.5 * (k - 2 - column) for row in range(k) for column in range(row)])
-    total = (-0.5 * x**2).sum()
+    total = (-0.5 * x**2).sum() - 0.5 * (tied**2).sum()
     total += (power * np.log(1 - np.tanh(partials) ** 2)).sum()
     if data.spec.noise_by != "item":
         log_noise = theta[-len(data.noise_groups) :]
@@ -145,8 +150,9 @@ def test_standard_deviations_near_zero_are_ordinary() -> None:
 def test_signed_and_unsigned_are_inverse() -> None:
     market = make_market(2, 1, 0, "common", seed=3)
     theta = theta_of(market, 1)
-    scale = market.prior.between_sd
-    assert_allclose(unsigned(signed(unsigned(theta, scale), scale), scale), unsigned(theta, scale), rtol=1e-12)
+    scale, layout = market.prior.between_sd, market.data.layout
+    kept = layout.unsigned(theta, scale)
+    assert_allclose(layout.unsigned(layout.signed(kept, scale), scale), kept, rtol=1e-12)
 
 
 def test_joint_draws_have_the_conditional_moments() -> None:
@@ -160,8 +166,8 @@ def test_joint_draws_have_the_conditional_moments() -> None:
     states, logs = np.zeros((draws, len(tree.parent) + 1 - 4, p)), np.zeros(draws)
     empty = np.zeros((0, 0), dtype=np.float32)
     draw_uppers(11, thetas, empty, tree, prior.scales, new_work(tree), states, logs)
-    log_sd, partials = split_theta(unsigned(theta, prior.between_sd), 2, k)
-    chol = np.tile((np.exp(log_sd[0])[:, None] * correlation_factor(partials[0], k))[:, :, None], draws)
+    factor = data.layout.factors(data.layout.unsigned(theta, prior.between_sd))[0]
+    chol = np.tile(factor[:, :, None], draws)
     out, noise = np.zeros((4, k, draws)), np.full((1, draws), np.exp(-2 * theta[-1]))
     above, none = np.ascontiguousarray(np.moveaxis(states, 0, -1)), np.zeros(4, dtype=np.int64)
     draw_items(11, 0, np.arange(4), tree.parent[:4] - 4, none, chol, noise, tree.xtx, tree.xty, above, out)

@@ -13,7 +13,6 @@ from bayes_pricing.demand.spec import NoiseBy
 from bayes_pricing.demand.tree_draws import draw_uppers
 from bayes_pricing.demand.tree_kernels import new_work
 from bayes_pricing.demand.tree_posterior import TreePosterior, build_tree_posterior, from_arrays, price_information
-from bayes_pricing.demand.tree_prior import signed, theta_size
 from bayes_pricing.demand.tree_sampling import TreeDraws
 from bayes_pricing.errors import SpecError
 from tests.trees import make_market
@@ -25,13 +24,12 @@ def make_posterior(
     market = make_market(depth, controls, shared, noise_by, seed=6)
     data, prior = market.data, market.prior
     rng = np.random.default_rng(1)
-    size = theta_size(len(data.level_names), len(data.coefficients), 0)
-    theta = rng.normal(-0.5, 0.3, (2, draws, size))
+    theta = rng.normal(-0.5, 0.3, (2, draws, data.layout.size))
     log_noise = rng.normal(-0.7, 0.1, (2, draws, len(data.noise_groups)))
     by_item = rng.normal(-0.7, 0.2, (2, draws, len(data.gram.items))).astype(np.float32)
     tree = kernel_tree(data, data.gram, prior.root_mean)
     states, logs = np.zeros((2 * draws, len(tree.parent) + 1 - len(tree.count), tree.xty.shape[1])), np.zeros(2 * draws)
-    flat = np.concatenate([signed(theta, prior.between_sd), log_noise], axis=2).reshape(2 * draws, -1)
+    flat = np.concatenate([data.layout.signed(theta, prior.between_sd), log_noise], axis=2).reshape(2 * draws, -1)
     none = np.zeros((0, 0), dtype=np.float32)
     draw_uppers(4, flat, none, tree, prior.scales, new_work(tree), states, logs)
     made = TreeDraws(
