@@ -172,6 +172,8 @@ def plan_test(
             assurance=None, sequential=None, value_of_information=information_value(joint, best, None), risk=None,
             duration_weeks=None, findings=(*findings, *_no_test(joint, findings)),
         )  # fmt: skip
+    worth = information_value(joint, best, _simulated(draws, joint, sizes))
+    findings += _not_normal(worth)
     effect = max(joint.difference_sds) if goals.effect is None else abs(goals.effect)
     each = goals.alpha / (len(joint.means) - 1)
     weeks = _weeks(goals, float(sizes.sum()))
@@ -187,7 +189,7 @@ def plan_test(
         minimum_detectable_effect=float((ndtri(1.0 - each / 2.0) + ndtri(goals.power)) * error_sd(joint, sizes)),
         assurance=assured,
         sequential=plan_sequential(joint, sizes, effect, goals.alpha, goals.power),
-        value_of_information=information_value(joint, best, _simulated(draws, joint, sizes)),
+        value_of_information=worth,
         risk=risk_of_test(joint, sizes),
         duration_weeks=weeks,
         units=_units(goals, sizes, weeks),
@@ -270,6 +272,20 @@ def plan_json(plan: TestPlan) -> dict[str, Any]:
         "profit": best.profit,
     }
     return plain
+
+
+def _not_normal(worth: InformationValue) -> list[Finding]:
+    """Where the posterior's own draws value the test otherwise than their normal summary."""
+    played = worth.simulated
+    if played is None or abs(played.net - worth.net) <= max(3.0 * played.standard_error, 0.2 * abs(worth.net)):
+        return []
+    pays = "" if played.net > 0 else " and would not pay"
+    return [
+        Finding(code="beliefs_not_normal", severity="info" if played.net > 0 else "warning",
+                message=f"on the model's own draws the test is worth {played.net:,.4g}{pays}, on their normal summary "
+                f"{worth.net:,.4g}; the sizes rest on the latter",
+                remedy="trust the value on the draws, and limit how far the test price lies from today's")
+    ]  # fmt: skip
 
 
 def _names(count: int) -> tuple[str, ...]:
