@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from bayes_pricing.baselines.boosting import PRICE_STEPS, one_thread
 from bayes_pricing.baselines.evaluation import rolling_origin
+from bayes_pricing.baselines.learned import PRICE_STEPS
 from bayes_pricing.baselines.protocol import Floats, SalesRows
+from bayes_pricing.baselines.regressors import one_thread
 from bayes_pricing.baselines.scores import r_squared, wape
 
 if TYPE_CHECKING:

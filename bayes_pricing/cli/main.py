@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 import cyclopts
 
 from bayes_pricing.cli.check import check
+from bayes_pricing.cli.compare import compare
 from bayes_pricing.cli.explain import explain
 from bayes_pricing.cli.fit import fit
 from bayes_pricing.cli.output import DONE, FAILED, REFUSED, WRONG_USE, Answer, emit_json, say
@@ -18,7 +19,7 @@ from bayes_pricing.cli.recommend import recommend
 from bayes_pricing.cli.report import report
 from bayes_pricing.errors import PanelError, PricingError, Refusal, SpecError
 
-COMMANDS = (check, fit, recommend, explain, plan_test, read_test, report)
+COMMANDS = (check, fit, compare, recommend, explain, plan_test, read_test, report)
 GROUP = "bayes_pricing.commands"
 
 
