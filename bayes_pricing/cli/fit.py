@@ -49,6 +49,7 @@ def fit(
     """
     from bayes_pricing.demand.design import ModelRequest
     from bayes_pricing.demand.fit import fit_demand
+    from bayes_pricing.demand.terms import TermRequest
     from bayes_pricing.errors import Refusal
     from bayes_pricing.registry import save_fit
     from bayes_pricing.storage import require_free
@@ -60,6 +61,12 @@ def fit(
         randomised_price=randomised_price,
         cross_prices=asked.cross_prices,
         correlated=asked.correlated,
+        terms=TermRequest(
+            season=asked.season,
+            season_length=asked.season_length,
+            trend=asked.trend,
+            stockpiling=asked.stockpiling,
+        ),
     )
     settings = (sampler or SamplerFlags()).settings()
     if out is not None:
@@ -117,6 +124,7 @@ def fit_json(fitted: DemandFit) -> dict[str, object]:
         control_table,
         cross_elasticity_table,
         elasticity_table,
+        response_table,
         variation_table,
     )
 
@@ -131,6 +139,7 @@ def fit_json(fitted: DemandFit) -> dict[str, object]:
         "elasticities": elasticity_table(fitted.posterior).to_dicts(),
         "variation": variation_table(fitted.posterior).to_dicts(),
         "coefficients": control_table(fitted.posterior).to_dicts(),
+        "responses": response_table(fitted.posterior).to_dicts(),
         "cross_elasticities": cross_elasticity_table(fitted.posterior).to_dicts(),
         "confounding": fitted.confounding,
         "endogeneity": fitted.endogeneity,

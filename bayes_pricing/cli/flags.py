@@ -109,10 +109,18 @@ class SalesFlags:
 class TermFlags:
     """What else the demand equation holds beside the item's own price and the controls."""
 
-    cross_prices: bool = False
+    cross_prices: Annotated[bool, Parameter(negative=())] = False
     """Every item has a cross-price elasticity with every other item of its category (log-normal sales)."""
     correlated: Literal["all", "price"] = "all"
     """Which effects of one item correlate: all, or level and own price only (faster with many controls)."""
+    season: int = 0
+    """Pairs of sine and cosine over the year, common to all items."""
+    season_length: float | None = None
+    """Periods of one cycle, where periods are whole numbers (52 for weeks)."""
+    trend: Annotated[bool, Parameter(negative=())] = False
+    """A straight line in time, common to all items."""
+    stockpiling: Annotated[bool, Parameter(negative=())] = False
+    """Buyers stock up when the price falls: short-run and long-run elasticity apart."""
 
 
 @Parameter(name="*")

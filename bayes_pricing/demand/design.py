@@ -20,6 +20,7 @@ from bayes_pricing.demand.choice_of_model import (
 from bayes_pricing.demand.cross_prices import OtherPrices, add_other_prices
 from bayes_pricing.demand.identification import check_identified
 from bayes_pricing.demand.spec import CROSS_PRICE, Correlated, DemandSpec, Likelihood, NoiseBy, Priors
+from bayes_pricing.demand.terms import TermRequest, add_terms
 from bayes_pricing.errors import Finding, Refusal
 
 ROWS_FOR_NOISE_BY_ITEM = 30
@@ -43,6 +44,8 @@ class ModelRequest:
         Give every item a cross-price elasticity with every other item of its (innermost) category.
     correlated : str
         Which coefficients of one item correlate: ``all``, or only level and own price (``price``).
+    terms : TermRequest
+        Season, trend and stocking up.
     priors : Priors
 
     Examples
@@ -56,6 +59,7 @@ class ModelRequest:
     randomised_price: bool = False
     cross_prices: bool = False
     correlated: Correlated = "all"
+    terms: TermRequest = field(default_factory=TermRequest)
     priors: Priors = field(default_factory=Priors)
 
 
@@ -106,10 +110,14 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
     if instrumented and automatic:
         choice = replace(choice, reason="prices have instruments, and the joint model of price and sales is log-normal")
     refuse_zeros_under_logs(choice.likelihood, facts)
+    terms = add_terms(leaves, roles, request.terms)
+    leaves, findings = terms.frame, [*findings, *terms.findings]
+    own, shared = (*roles.controls, *terms.controls), (*roles.shared_controls, *terms.shared_controls)
+    roles = replace(roles, controls=own, shared_controls=shared)
     others = _others(panel, leaves, roles, choice.likelihood) if request.cross_prices else None
     if others is not None:
         leaves, roles = others.frame, replace(roles, controls=(*roles.controls, CROSS_PRICE))
-        findings += others.findings
+        findings = [*findings, *others.findings]
     spec = DemandSpec(
         likelihood=choice.likelihood,
         levels=roles.levels,

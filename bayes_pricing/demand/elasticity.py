@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -10,6 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.demand.spec import PRICE_FALL, PROMOTION
+from bayes_pricing.errors import SpecError
 
 PROBABILITY = 0.9
 ITEMS_AT_ONCE = 1000
@@ -75,6 +77,67 @@ def elasticity_table(posterior: DemandPosterior, probability: float = PROBABILIT
     above = table.height - len(names)
     weight = pl.Series("own_data_weight", [None] * above + weights.tolist(), dtype=pl.Float64)
     return table.with_columns(weight, (weight < PRIOR_ONLY_WEIGHT).fill_null(value=False).alias("prior_only"))
+
+
+def short_run_elasticity(posterior: DemandPosterior, level: str, units: Sequence[str] | None = None) -> xr.DataArray:
+    r"""Elasticity in the period of a price change, buyers stocking up included, dims (chain, draw, <level>).
+
+    .. math:: \varepsilon_{short} = \varepsilon - \lambda
+
+    with :math:`\varepsilon` the (long-run) own-price elasticity of the model and :math:`\lambda` the effect of
+    ``price_fall``; larger in size than in the long run where buyers stock up.
+
+    Raises
+    ------
+    SpecError
+        If the model was fitted without stocking up.
+    """
+    return _response(posterior, PRICE_FALL, level, units)
+
+
+def promotion_elasticity(posterior: DemandPosterior, level: str, units: Sequence[str] | None = None) -> xr.DataArray:
+    r"""Elasticity of a price cut announced as a promotion, dims (chain, draw, <level>).
+
+    .. math:: \varepsilon_{promotion} = \varepsilon - \delta
+
+    with :math:`\varepsilon` the elasticity of the regular price and :math:`\delta` the effect of ``promotion``.
+
+    Raises
+    ------
+    SpecError
+        If the model has no promotion.
+    """
+    return _response(posterior, PROMOTION, level, units)
+
+
+def response_table(posterior: DemandPosterior, probability: float = PROBABILITY) -> pl.DataFrame:
+    """Short-run and promotion elasticities above the items, where the model has them.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``response`` (``short_run`` or ``promotion``), ``level, name, mean, sd, lower, upper, probability,
+        probability_elastic``.
+    """
+    frames = []
+    for name, column in (("short_run", PRICE_FALL), ("promotion", PROMOTION)):
+        if column not in posterior.spec.controls:
+            continue
+        for level in ("population", *reversed(posterior.spec.levels)):
+            draws = _response(posterior, column, level, None)
+            units = ["population"] if level == "population" else [str(unit) for unit in draws[level].to_numpy()]
+            frame = _summary_frame(level, units, _pooled(draws), probability)
+            frames.append(frame.select(pl.lit(name).alias("response"), pl.all()))
+    if frames:
+        return pl.concat(frames)
+    return _summary_frame("", [], np.empty((2, 0)), probability).select(pl.lit("").alias("response"), pl.all())
+
+
+def _response(posterior: DemandPosterior, column: str, level: str, units: Sequence[str] | None) -> xr.DataArray:
+    if column not in posterior.spec.controls:
+        raise SpecError(f"The model has no effect of {column!r}; it has {', '.join(posterior.spec.coefficients)}.")
+    draws = posterior.coefficients(level, units)
+    return draws.sel(coefficient="log_price", drop=True) - draws.sel(coefficient=column, drop=True)
 
 
 def cross_elasticity_table(posterior: DemandPosterior, probability: float = PROBABILITY) -> pl.DataFrame:

@@ -14,6 +14,15 @@ Correlated = Literal["all", "price"]
 CROSS_PRICE = "cross_price"
 """Item-level column: the sum of the log prices of the category's other items; its effect is their mean elasticity."""
 
+PROMOTION = "promotion"
+"""Item-level column: log (list price / price)."""
+
+PRICE_FALL = "price_fall"
+"""Item-level column: log price of the period before, less log price."""
+
+TREND = "trend"
+"""Shared column: time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Priors:
@@ -46,6 +55,9 @@ class Priors:
         Normal prior of the population mean of d log units / d log price of another item of the category, half-normal
         scales of the sd of that mean between units (at each level), and of single pairs around their item's mean.
         Auer & Papies (2020) report a mean of 0.26 over 7,264 estimates.
+    response_sd, response_between : float
+        Normal prior sd (around zero) of the population mean, and half-normal scale of the between-unit sd, of what a
+        promotion or a fall of the price adds: elasticities like the own, so in their unit.
     noise_scale : float
         Half-normal scale of the residual sd of log units.
     noise_spread_scale : float
@@ -80,6 +92,8 @@ class Priors:
     cross_price_sd: float = 0.3
     cross_price_between: float = 0.2
     cross_price_deviation: float = 0.3
+    response_sd: float = 1.0
+    response_between: float = 0.5
     noise_scale: float = 1.0
     noise_spread_scale: float = 0.5
     correlation_concentration: float = 2.0

@@ -10,7 +10,7 @@ import numpy as np
 
 from bayes_pricing.data.gram import Floats, Gram
 from bayes_pricing.demand.gaussian_tree import TreeData
-from bayes_pricing.demand.spec import CROSS_PRICE, Priors
+from bayes_pricing.demand.spec import CROSS_PRICE, PRICE_FALL, PROMOTION, Priors
 from bayes_pricing.demand.tree_kernels import Scales
 from bayes_pricing.demand.tree_layout import Layout, plain_layout
 from bayes_pricing.demand.tree_layout import correlation_factor as correlation_factor
@@ -126,6 +126,8 @@ def _own_prior(name: str, priors: Priors, scale: float) -> _OwnPrior:
     if name == CROSS_PRICE:
         between = (priors.cross_price_between, priors.cross_price_between)
         return _OwnPrior(priors.cross_price_mean, priors.cross_price_sd, *between)
+    if name in (PROMOTION, PRICE_FALL):
+        return _OwnPrior(0.0, priors.response_sd, priors.response_between, priors.response_between)
     return _OwnPrior(0.0, priors.control_sd * scale, priors.control_between * scale, priors.control_between * scale)
 
 

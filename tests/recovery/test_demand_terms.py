@@ -1,4 +1,4 @@
-"""What the demand equation may hold beside the own price, from sales with known truth through `fit` to a saved model."""
+"""What the demand equation may hold beside the own price, from known truth through `fit` to a saved model."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import xarray as xr
 
 from bayes_pricing.data.panel import SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.demand.design import ModelRequest
-from bayes_pricing.demand.elasticity import cross_elasticity_table
+from bayes_pricing.demand.elasticity import (
+    cross_elasticity_table,
+    promotion_elasticity,
+    response_table,
+    short_run_elasticity,
+)
 from bayes_pricing.demand.fit import DemandFit, SamplerSettings, fit_demand
+from bayes_pricing.demand.terms import TermRequest
 from bayes_pricing.registry import load_fit, save_fit
 
 QUICK = SamplerSettings(draws=500, tune=300, chains=2)
@@ -49,3 +56,68 @@ def test_cross_price_elasticities_are_recovered(tmp_path: Path) -> None:
     save_fit(fitted, tmp_path / "model")
     again = load_fit(tmp_path / "model").posterior
     assert cross_elasticity_table(again).equals(table)
+
+
+def posterior_z(draws: xr.DataArray, truth: float) -> float:
+    return float((draws.mean() - truth) / draws.std())
+
+
+@pytest.mark.slow
+def test_promotion_stocking_up_season_and_trend_are_told_apart(tmp_path: Path) -> None:
+    """Four items over three years of weeks: regular price, promotions, buyers who stock up, a season and a trend."""
+    rng = np.random.default_rng(8)
+    weeks, items = 156, 4
+    steps = (rng.random((weeks, items)) < 0.06) * rng.normal(0.0, 0.3, (weeks, items))
+    regular = np.cumsum(steps, axis=0)
+    depth = np.where(rng.random((weeks, items)) < 0.25, rng.uniform(0.1, 0.35, (weeks, items)), 0.0)
+    log_price = regular - depth
+    fall = np.vstack([np.zeros((1, items)), log_price[:-1] - log_price[1:]])
+    days = 7 * np.arange(weeks)[:, None]
+    elasticity = rng.normal(-2.0, 0.2, items)
+    season = 0.3 * np.sin(2 * np.pi * (days + 4) / 365.25)  # 1970-01-05 is day four
+    log_units = 5.0 + elasticity * log_price + 1.2 * depth + 0.8 * fall + season + 0.1 * days / 365.25
+    log_units = log_units + rng.normal(0.0, 0.2, (weeks, items))
+    dates = pl.Series("period", 4 + 7 * np.arange(weeks)).cast(pl.Int32).cast(pl.Date)
+    frame = pl.concat(
+        [
+            pl.DataFrame(
+                {
+                    "item": [f"tea-{at}"] * weeks,
+                    "period": dates,
+                    "price": np.exp(log_price[:, at]),
+                    "list_price": np.exp(regular[:, at]),
+                    "quantity": np.exp(log_units[:, at]),
+                }
+            )
+            for at in range(items)
+        ]
+    )
+    request = ModelRequest(terms=TermRequest(season=1, trend=True, stockpiling=True), noise_by="common")
+    fitted = fit(frame, request, 4)
+    posterior = fitted.posterior
+    assert fitted.diagnostics.passed
+    assert posterior.spec.controls == ("promotion", "price_fall")
+    assert posterior.spec.shared_controls == ("season_sin_1", "season_cos_1", "trend")
+    z = [
+        posterior_z(posterior.coefficients("item").isel(item=at).sel(coefficient="log_price"), elasticity[at])
+        for at in range(items)
+    ]
+    population, shared = posterior.coefficients("population"), posterior.shared()
+    z += [
+        posterior_z(population.sel(coefficient=name), value)
+        for name, value in (("promotion", 1.2), ("price_fall", 0.8))
+    ]
+    z += [
+        posterior_z(shared.sel(control=name), value)
+        for name, value in (("season_sin_1", 0.3), ("season_cos_1", 0.0), ("trend", 0.1))
+    ]
+    assert max(abs(one) for one in z) < 4, z
+    assert float(population.sel(coefficient="price_fall").std()) < 0.35  # the prior's sd is 1
+    responses = response_table(posterior)
+    assert responses.columns[:3] == ["response", "level", "name"]
+    short = responses.filter(response="short_run", level="population")["mean"][0]
+    assert short == pytest.approx(float(short_run_elasticity(posterior, "population").mean()))
+    assert short == pytest.approx(elasticity.mean() - 0.8, abs=0.5)
+    assert promotion_elasticity(posterior, "item", ["tea-2"]).dims == ("chain", "draw", "item")
+    save_fit(fitted, tmp_path / "model")
+    assert response_table(load_fit(tmp_path / "model").posterior).equals(responses)
