@@ -30,9 +30,9 @@ from bayes_pricing.demand.tree_posterior import TreePosterior
 from bayes_pricing.demand.tree_prior import correlation_factor, split_theta
 from bayes_pricing.errors import SpecError
 
-MOST_DRAWS = 500
+MOST_DRAWS = 400
 FEWEST_DRAWS = 64
-ITEM_DRAWS = 60_000
+ITEM_DRAWS = 12_000
 """Items of a category times hyper-draws that one split may cost; with more items fewer hyper-draws are used."""
 OWN_DATA = "own_data"
 POPULATION = "population"
@@ -183,7 +183,7 @@ def _noise_weight(posterior: TreePosterior, items: Integers, used: Integers) -> 
     """One over noise variances, (items, draws)."""
     if posterior.draws.item_log_noise is not None:
         by_item = posterior.draws.item_log_noise
-        log_noise = by_item.reshape(-1, by_item.shape[-1])[used][:, items].astype(np.float64)
+        log_noise = by_item.reshape(-1, by_item.shape[-1])[used[:, None], items].astype(np.float64)
     else:
         by_group = posterior.draws.log_noise
         log_noise = by_group.reshape(-1, by_group.shape[-1])[used][:, posterior.data.noise_group[items]]

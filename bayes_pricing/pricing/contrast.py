@@ -60,7 +60,7 @@ class ChangeSplit:
     margin, volume : Estimate
         First and second term, money per period.
     own_volume, cross_volume : Estimate
-        The volume term by this item's price and by prices of other items (none are modelled yet: zero).
+        The volume term by this item's price and by prices of other items; they add up to it on every draw.
     residual : float
         Largest difference, over draws, between the terms' sum and the change.
     """
@@ -91,12 +91,19 @@ class FlipPoint:
     equal_at : float or None
     equal_beyond : float
         Posterior probability that today's price earns more.
+    cost : float or None
+        Unit cost as it is, currency per unit; None unless profit is the objective.
+    cost_equal_at : float or None
+        Unit cost at which both prices are expected to earn the same,
+        :math:`k (p_1 \bar q_1 - p_0 \bar q_0) / (\bar q_1 - \bar q_0)` less the fee; None where that is below zero.
     """
 
     today_best_at: float | None
     today_best_beyond: float | None
     equal_at: float | None
     equal_beyond: float
+    cost: float | None
+    cost_equal_at: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,14 +143,17 @@ def best_rejected(block: Block, limits: Limits, chosen: float) -> Rejected:
     return Rejected(price=float(away[best]), forbidden_by=forbidden)
 
 
-def split_change(block: Block, price: float) -> ChangeSplit:
-    """Split the change of money of one item at `price` into margin and volume, exactly on every draw.
+def split_change(block: Block, price: float, cross: Floats | None = None) -> ChangeSplit:
+    r"""Split the change of money of one item at `price` into margin and volume, exactly on every draw.
 
     Parameters
     ----------
     block : Block
         One item.
     price : float
+    cross : array (S,), optional
+        Change of the item's log units by other items' prices, :math:`\sum_j \eta_j \log(p_j / p_{j0})`; none moves
+        where left out.
 
     Returns
     -------
@@ -152,17 +162,57 @@ def split_change(block: Block, price: float) -> ChangeSplit:
     prices, value = np.array([price]), block.facts.value
     before, after = float(value.at(block.facts.current_price)[0]), float(value.at(prices)[0])
     units = block.units_today[0]
-    sold = block.draws.units(prices)[0]
+    own = block.draws.elasticity[0] * np.log(price / block.facts.current_price[0])
+    other = np.zeros_like(own) if cross is None else cross
+    sold = units * np.exp(own + other)
     margin = (after - before) * (units + sold) / 2.0
-    volume = (sold - units) * (before + after) / 2.0
-    residual = np.abs(margin + volume - block.change(prices, value)[0]).max()
+    worth = (before + after) / 2.0
+    own_units, cross_units = split_volume(units, own, other)
+    volume = (sold - units) * worth
+    change = sold * after - units * before
     return ChangeSplit(
         margin=estimate(margin),
         volume=estimate(volume),
-        own_volume=estimate(volume),
-        cross_volume=estimate(np.zeros_like(volume)),
-        residual=float(residual),
+        own_volume=estimate(own_units * worth),
+        cross_volume=estimate(cross_units * worth),
+        residual=float(np.abs(margin + (own_units + cross_units) * worth - change).max()),
     )
+
+
+def split_volume(units: Floats, own: Floats, cross: Floats) -> tuple[Floats, Floats]:
+    r"""Split a change of units into own and cross effects by logarithmic-mean weights, exactly on every draw.
+
+    .. math:: q_1 - q_0 = \Lambda\, (e + x), \qquad \Lambda = \frac{q_1 - q_0}{\log(q_1 / q_0)}, \quad
+              \log(q_1 / q_0) = e + x
+
+    Neither effect is taken first, and both change sign when the two situations are swapped.
+
+    Parameters
+    ----------
+    units : array (S,)
+        Units per period before.
+    own, cross : arrays (S,)
+        Changes of log units by the item's own price and by other items' prices.
+
+    Returns
+    -------
+    tuple of arrays (S,)
+        Units per period by own and by cross effects.
+
+    References
+    ----------
+    Ang (2004), "Decomposition analysis for policymaking in energy", Energy Policy 32(9): the LMDI.
+
+    Examples
+    --------
+    >>> own, cross = split_volume(np.array([100.0]), np.log([0.8]), np.log([1.25]))
+    >>> own.round(2).tolist(), cross.round(2).tolist()  # they cancel: sales stay at 100
+    ([-22.31], [22.31])
+    """
+    total = own + cross
+    small = np.abs(total) < 1e-9
+    mean = np.where(small, units * (1.0 + total / 2.0), units * np.expm1(total) / np.where(small, 1.0, total))
+    return mean * own, mean * cross
 
 
 def optimal_at(price: float, kept: float, charge: float) -> float | None:
@@ -177,22 +227,50 @@ def optimal_at(price: float, kept: float, charge: float) -> float | None:
     return -kept * price / worth if worth > 0 and kept > 0 else None
 
 
-def flip_point(block: Block, price: float) -> FlipPoint:
-    """What the elasticity of one item would have to be for today's price to be best, or as good as `price`."""
+def flip_point(block: Block, price: float, *, fee: float | None = None) -> FlipPoint:
+    """What the elasticity or the unit cost of one item would have to be for today's price to be best, or as good.
+
+    Parameters
+    ----------
+    block : Block
+        One item.
+    price : float
+        The price today's is held against.
+    fee : float, optional
+        Fee per unit where profit is the objective (the rest of the charge is the cost); None for other objectives.
+
+    Returns
+    -------
+    FlipPoint
+    """
     value, current = block.facts.value, float(block.facts.current_price[0])
+    kept, charge = float(value.kept[0]), float(value.charge[0])
     ordered = block.sorted_elasticity[0]
-    best_at = optimal_at(current, float(value.kept[0]), float(value.charge[0]))
-    raised = price > current
+    best_at = optimal_at(current, kept, charge)
     beyond = None
     if best_at is not None:
         below = float(ordered.searchsorted(best_at, side="right")) / ordered.size
-        beyond = below if raised else 1.0 - below
-    worth, today = float(value.at(np.array([price]))[0]), float(value.at(block.facts.current_price)[0])
+        beyond = below if price > current else 1.0 - below
+    worth, today = kept * price - charge, kept * current - charge
     equal = -float(np.log(worth / today) / np.log(price / current)) if worth > 0 and today > 0 else None
     change = block.change(np.array([price]), value)[0]
     return FlipPoint(
-        today_best_at=best_at, today_best_beyond=beyond, equal_at=equal, equal_beyond=float((change < 0).mean())
+        today_best_at=best_at,
+        today_best_beyond=beyond,
+        equal_at=equal,
+        equal_beyond=float((change < 0).mean()),
+        cost=None if fee is None else charge - fee,
+        cost_equal_at=None if fee is None else _equal_cost(block, price, fee),
     )
+
+
+def _equal_cost(block: Block, price: float, fee: float) -> float | None:
+    kept, current = float(block.facts.value.kept[0]), float(block.facts.current_price[0])
+    before, after = float(block.units_today.mean()), float(block.draws.units(np.array([price])).mean())
+    if abs(after - before) <= 1e-12 * before:
+        return None
+    cost = kept * (price * after - current * before) / (after - before) - fee
+    return cost if cost > 0 else None
 
 
 def contrasts(

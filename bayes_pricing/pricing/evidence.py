@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.demand.forecast import select_items
+from bayes_pricing.demand.pooling import split_elasticity
 from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.demand.tree_posterior import TreePosterior
 from bayes_pricing.pricing.decision import Estimate, estimate
 
 Floats = NDArray[np.float64]
@@ -52,10 +54,16 @@ class ElasticityEvidence:
     contributions : tuple of Contribution
         Own data first, the population last.
     other_coefficients : float or None
-        Part that comes from the item's other coefficients (their correlation with the elasticity); None where it
-        cannot be told apart from the own data's, as here, from draws alone.
+        Part that comes through the correlation with the item's other coefficients (level, controls) and those of its
+        groups; None where it cannot be told apart from the own data's.
+    simulation_error : float
+        Posterior mean of the draws less the exact conditional means' average over the draws used: Monte-Carlo error,
+        already shared out among the contributions by weight so that they add up to the mean; 0 where the split is
+        taken from the draws themselves.
+    exact : bool
+        Whether the split is the model's own algebra (:mod:`bayes_pricing.demand.pooling`) or an approximation.
     method : str
-        How the parts were found, and that they are approximate.
+        How the parts were found.
     """
 
     estimate: Estimate
@@ -63,34 +71,78 @@ class ElasticityEvidence:
     probability_elastic: float
     contributions: tuple[Contribution, ...]
     other_coefficients: float | None
+    simulation_error: float
+    exact: bool
     method: str
 
 
-METHOD = (
+EXACT = "exact given each hyper-draw of the Gaussian tree, averaged over {draws} of them"
+APPROXIMATE = (
     "approximate: own weight from the model, weights above the item from posterior variances; the item's other "
     "coefficients count with its own data"
 )
 
 
-def elasticity_evidence(posterior: DemandPosterior, item: str) -> ElasticityEvidence:
+def elasticity_evidence(posterior: DemandPosterior, item: str, own: Floats | None = None) -> ElasticityEvidence:
     r"""Split an item's posterior mean elasticity into what its own sales, each level above it and the population say.
 
-    .. math:: \bar\varepsilon_i = w_i\, o_i + (1 - w_i) \big( w_c\, o_c + (1 - w_c)(\dots \bar\mu) \big), \qquad
-              w_c = 1 - \frac{\mathrm{Var}(\varepsilon_c - \mu)}{E[\tau_c^2]}
+    .. math:: \bar\varepsilon_i = w_i\, o_i + (1 - w_i) \big( w_c\, o_c + (1 - w_c)(\dots \bar\mu) \big) + r_i
 
-    :math:`w_i` is the model's own-data weight, :math:`w_c` the pooling factor of each level above (Gelman & Pardoe
-    2006, clipped to [0, 1]); each :math:`o` is what makes the identity hold, so the parts add up to the posterior mean.
+    For the Gaussian tree the weights :math:`w`, the elasticities :math:`o` that each source speaks for and the part
+    :math:`r_i` of the other coefficients are exact on every hyper-draw and averaged. For other models :math:`w_i` is
+    the model's own-data weight, :math:`w_c = 1 - \mathrm{Var}(\varepsilon_c - \mu) / E[\tau_c^2]` the pooling factor of
+    each level above (Gelman & Pardoe 2006, clipped to [0, 1]) and each :math:`o` what makes the identity hold.
 
     Parameters
     ----------
     posterior : DemandPosterior
     item : str
+    own : array (S,), optional
+        The item's own elasticity draws where they are at hand.
 
     Returns
     -------
     ElasticityEvidence
     """
-    own = _elasticity(posterior, "item", item)
+    own = _elasticity(posterior, "item", item) if own is None else own
+    if isinstance(posterior, TreePosterior):
+        parts, other, error, draws = _exact_parts(posterior, item, float(own.mean()))
+    else:
+        parts, other, error, draws = _approximate_parts(posterior, item, own), None, 0.0, 0
+    return ElasticityEvidence(
+        estimate=estimate(own),
+        sd=float(own.std(ddof=1)),
+        probability_elastic=float((own < -1.0).mean()),
+        contributions=parts,
+        other_coefficients=other,
+        simulation_error=error,
+        exact=draws > 0,
+        method=EXACT.format(draws=draws) if draws else APPROXIMATE,
+    )
+
+
+def _exact_parts(
+    posterior: TreePosterior, item: str, mean: float
+) -> tuple[tuple[Contribution, ...], float, float, int]:
+    """Contributions, other coefficients, Monte-Carlo error shared out, and the number of hyper-draws used."""
+    split = split_elasticity(posterior, item)
+    error = mean - float(split.mean.mean())
+    weights = split.weight.mean(axis=1).tolist()
+    contributions = (split.contribution.mean(axis=1) + error * split.weight.mean(axis=1)).tolist()
+    parts = tuple(
+        Contribution(
+            source=source,
+            unit=unit,
+            weight=weight,
+            elasticity=contribution / weight if weight > 0 else mean,
+            contribution=contribution,
+        )
+        for (source, unit), weight, contribution in zip(split.sources, weights, contributions, strict=True)
+    )
+    return parts, float(split.other_coefficients.mean()), error, split.mean.size
+
+
+def _approximate_parts(posterior: DemandPosterior, item: str, own: Floats) -> tuple[Contribution, ...]:
     row = select_items(posterior, [item]).row(0, named=True)
     units = [(level, str(row[level])) for level in posterior.spec.levels if level in row]
     chain = [("own_data", item, own)]
@@ -109,14 +161,7 @@ def elasticity_evidence(posterior: DemandPosterior, item: str) -> ElasticityEvid
         spoken = part / (left * weight) if left * weight > 0 else float(draws.mean())
         parts.append(Contribution(source=source, unit=unit, weight=left * weight, elasticity=spoken, contribution=part))
         left *= 1.0 - weight
-    return ElasticityEvidence(
-        estimate=estimate(own),
-        sd=float(own.std(ddof=1)),
-        probability_elastic=float((own < -1.0).mean()),
-        contributions=tuple(parts),
-        other_coefficients=None,
-        method=METHOD,
-    )
+    return tuple(parts)
 
 
 def _elasticity(posterior: DemandPosterior, level: str, unit: str | None) -> Floats:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +27,11 @@ from bayes_pricing.pricing.contrast import (
 from bayes_pricing.pricing.decision import ItemDecision, PriceDecision
 from bayes_pricing.pricing.evidence import ElasticityEvidence, elasticity_evidence
 from bayes_pricing.pricing.ladder import choose_prices
+from bayes_pricing.pricing.limit_words import LimitInForce, limit_in_force, limit_phrase, moved_phrase
 from bayes_pricing.pricing.outlook import Block, build_block, item_facts
+from bayes_pricing.pricing.phrases import period_word
 from bayes_pricing.pricing.profit import Objective
-from bayes_pricing.pricing.sensitivity import PriorSensitivity, population_log_prior, prior_sensitivity
+from bayes_pricing.pricing.sensitivity import PriorSensitivity, prior_sensitivity, top_log_prior
 from bayes_pricing.pricing.support import SupportLevel, support_levels
 from bayes_pricing.pricing.value_of_information import value_of_perfect_information
 
@@ -36,7 +40,21 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSupport:
-    """What was observed around the looked-at price."""
+    """What was observed around the looked-at price.
+
+    Attributes
+    ----------
+    level : {"supported", "edge", "extrapolation"}
+    lowest_price, highest_price : float
+        Range ever observed, currency per unit.
+    distinct_prices, rows : int
+    log_distance_outside : float
+        Log distance beyond the observed range, 0 inside it.
+    distance_in_sds : float or None
+        Log distance from the item's usual price in within-item sds of log price; None where the price never moved.
+    uncertainty_ratio : float
+        Posterior sd of log units at the looked-at price over that at the usual price: how much less is known there.
+    """
 
     level: SupportLevel
     lowest_price: float
@@ -44,6 +62,8 @@ class DataSupport:
     distinct_prices: int
     rows: int
     log_distance_outside: float
+    distance_in_sds: float | None
+    uncertainty_ratio: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +72,10 @@ class LimitWorth:
 
     Attributes
     ----------
-    name, step : str
+    name, words, step : str
+        Machine-readable name; the limit and its step for people.
+    looser_words, tighter_words : str
+        What the limit would be one step looser and one tighter.
     looser : float
         Gain of expected money per period one step looser.
     tighter : float
@@ -60,14 +83,29 @@ class LimitWorth:
     """
 
     name: str
+    words: str
     step: str
+    looser_words: str
+    tighter_words: str
     looser: float
     tighter: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestingWorth:
-    """What a price test of the item is worth, money of the objective."""
+    """What a price test of the item is worth, money of the objective.
+
+    Attributes
+    ----------
+    test_price : float
+        Currency per unit, against today's.
+    periods : int
+        Length of the best test.
+    value : float
+        What it adds to deciding now over the horizon, its cost deducted; negative where it is not worth it.
+    perfect_information : float
+        What knowing the change of money exactly would be worth per period: no test is worth more.
+    """
 
     __test__ = False  # the name starts with Test; it is no test
 
@@ -103,7 +141,8 @@ class Explanation:
     ----------
     decision : ItemDecision
     objective : {"revenue", "profit", "units"}
-    currency : str
+    currency, period : str
+        What money and a period are called.
     looked_at_price : float or None
     contrasts : tuple of Contrast
         Against today's price, and of the decided price against the best rejected one.
@@ -111,7 +150,10 @@ class Explanation:
     elasticity : ElasticityEvidence
     prior_sensitivity : PriorSensitivity or None
     support : DataSupport
+    policy : tuple of LimitInForce
+        Every limit the decision was made under, in words.
     limits : tuple of LimitWorth
+        The item's own binding limits.
     flip : FlipPoint or None
     testing : TestingWorth or None
     warnings : tuple of Finding
@@ -121,12 +163,14 @@ class Explanation:
     decision: ItemDecision
     objective: Objective
     currency: str
+    period: str
     looked_at_price: float | None
     contrasts: tuple[Contrast, ...]
     split: ChangeSplit | None
     elasticity: ElasticityEvidence
     prior_sensitivity: PriorSensitivity | None
     support: DataSupport
+    policy: tuple[LimitInForce, ...]
     limits: tuple[LimitWorth, ...]
     flip: FlipPoint | None
     testing: TestingWorth | None
@@ -134,7 +178,14 @@ class Explanation:
     provenance: Provenance
 
 
-def explain(posterior: DemandPosterior, decision: PriceDecision, item: str) -> Explanation:
+def explain(
+    posterior: DemandPosterior,
+    decision: PriceDecision,
+    item: str,
+    *,
+    period: str | None = None,
+    findings: Sequence[Finding] = (),
+) -> Explanation:
     """Explain the decision about one item from the posterior it was made with.
 
     Parameters
@@ -142,6 +193,10 @@ def explain(posterior: DemandPosterior, decision: PriceDecision, item: str) -> E
     posterior : DemandPosterior
     decision : PriceDecision
     item : str
+    period : str, optional
+        What a period is called; left out, read off the decision's own days.
+    findings : sequence of Finding
+        What the fit found: those about this item become warnings of its explanation.
 
     Returns
     -------
@@ -158,44 +213,66 @@ def explain(posterior: DemandPosterior, decision: PriceDecision, item: str) -> E
     limits = sort_limits(decision.limits)
     rejected = None if decided.action == "refused" else best_rejected(block, limits, decided.price)
     looked_at = _looked_at(decided, rejected)
-    row = table.row(0, named=True)
-    outside = 0.0
-    if looked_at is not None:
-        outside = float(max(np.log(looked_at / row["highest_price"]), np.log(row["lowest_price"] / looked_at), 0.0))
+    called = period_word(decision.data_as_of, decision.stale_on, decision.horizon_periods)
+    about = tuple(finding for finding in findings if finding.item == item)
     return Explanation(
         decision=decided,
         objective=decision.objective,
         currency=decision.economics.currency,
+        period=called if period is None else period,
         looked_at_price=looked_at,
         contrasts=contrasts(block, decided, looked_at, rejected),
         split=None if looked_at is None else split_change(block, looked_at),
-        elasticity=elasticity_evidence(posterior, item),
-        prior_sensitivity=None if looked_at is None else prior_sensitivity(
-            block, limits, looked_at, population_log_prior(posterior)
-        ),
-        support=DataSupport(
-            level=support_levels(block.facts, np.array([decided.price if looked_at is None else looked_at]))[0],
-            lowest_price=float(row["lowest_price"]),
-            highest_price=float(row["highest_price"]),
-            distinct_prices=int(row["distinct_prices"]),
-            rows=int(row["rows"]),
-            log_distance_outside=outside,
-        ),
+        elasticity=elasticity_evidence(posterior, item, block.draws.elasticity[0]),
+        prior_sensitivity=None if looked_at is None else _prior(posterior, block, limits, looked_at),
+        support=_support(block, table.row(0, named=True), decided.price if looked_at is None else looked_at),
+        policy=tuple(limit_in_force(limit, item) for limit in decision.limits),
         limits=_limit_worths(block, limits, decided.binding),
-        flip=None if looked_at is None else flip_point(block, looked_at),
+        flip=None if looked_at is None else flip_point(block, looked_at, fee=_fee(decision)),
         testing=_testing(block, decided),
-        warnings=(*decided.findings, *decision.findings),
-        provenance=Provenance(
-            model=decision.model,
-            chains=block.draws.chains,
-            draws=block.units_today.shape[1],
-            seed=decision.seed,
-            engine=decision.portfolio.engine,
-            horizon_periods=decision.horizon_periods,
-            data_as_of=decision.data_as_of,
-            stale_on=decision.stale_on,
-        ),
-    )  # fmt: skip
+        warnings=(*decided.findings, *about, *decision.findings),
+        provenance=_provenance(decision, block),
+    )
+
+
+def _fee(decision: PriceDecision) -> float | None:
+    return decision.economics.fixed_fee if decision.objective == "profit" else None
+
+
+def _prior(posterior: DemandPosterior, block: Block, limits: Limits, price: float) -> PriorSensitivity:
+    population = posterior.coefficients("population").sel(coefficient="log_price").transpose("chain", "draw")
+    return prior_sensitivity(block, limits, price, top_log_prior(posterior, population.to_numpy().ravel()))
+
+
+def _support(block: Block, row: dict[str, Any], price: float) -> DataSupport:
+    lowest, highest, spread = (float(row[name]) for name in ("lowest_price", "highest_price", "within_sd_log_price"))
+    log_usual, log_today = float(row["reference_log_price"]), float(np.log(block.facts.current_price[0]))
+    elasticity, log_units = block.draws.elasticity[0], block.draws.log_units_today[0]
+    usual = float((log_units + elasticity * (log_usual - log_today)).std())
+    there = float((log_units + elasticity * (np.log(price) - log_today)).std())
+    return DataSupport(
+        level=support_levels(block.facts, np.array([price]))[0],
+        lowest_price=lowest,
+        highest_price=highest,
+        distinct_prices=int(row["distinct_prices"]),
+        rows=int(row["rows"]),
+        log_distance_outside=float(max(np.log(price / highest), np.log(lowest / price), 0.0)),
+        distance_in_sds=abs(float(np.log(price)) - log_usual) / spread if spread > 0 else None,
+        uncertainty_ratio=there / usual if usual > 0 else 1.0,
+    )
+
+
+def _provenance(decision: PriceDecision, block: Block) -> Provenance:
+    return Provenance(
+        model=decision.model,
+        chains=block.draws.chains,
+        draws=block.units_today.shape[1],
+        seed=decision.seed,
+        engine=decision.portfolio.engine,
+        horizon_periods=decision.horizon_periods,
+        data_as_of=decision.data_as_of,
+        stale_on=decision.stale_on,
+    )
 
 
 def _looked_at(decided: ItemDecision, rejected: Rejected | None) -> float | None:
@@ -211,20 +288,29 @@ def _limit_worths(block: Block, limits: Limits, binding: tuple[str, ...]) -> tup
     if not binding:
         return ()
     here = float(choose_prices(block, limits).expected_change[0])
+    item = block.facts.items[0]
     found: list[LimitWorth] = []
     for limit in limits.item:
         if limit.name in binding:
-            looser, tighter = (_moved_worth(block, limits, limit, steps) - here for steps in (1.0, -1.0))
+            moved = {steps: limit.moved(steps) for steps in (1.0, -1.0)}
+            worth = {steps: _moved_worth(block, limits, limit, moved[steps]) - here for steps in moved}
             found.append(
-                LimitWorth(name=limit.name, step=limit.step, looser=max(looser, 0.0), tighter=min(tighter, 0.0))
+                LimitWorth(
+                    name=limit.name,
+                    words=limit_phrase(limit, item),
+                    step=limit.step,
+                    looser_words=moved_phrase(limit, moved[1.0], item, looser=True),
+                    tighter_words=moved_phrase(limit, moved[-1.0], item, looser=False),
+                    looser=max(worth[1.0], 0.0),
+                    tighter=min(worth[-1.0], 0.0),
+                )
             )
     return tuple(found)
 
 
-def _moved_worth(block: Block, limits: Limits, limit: ItemLimit, steps: float) -> float:
-    others = tuple(limit.moved(steps) if other is limit else other for other in limits.item)
-    moved = Limits(item=others, ladder=limits.ladder, shortfall=None, changes=None)
-    return float(choose_prices(block, moved).expected_change[0])
+def _moved_worth(block: Block, limits: Limits, limit: ItemLimit, moved: ItemLimit) -> float:
+    others = tuple(moved if other is limit else other for other in limits.item)
+    return float(choose_prices(block, replace(limits, item=others)).expected_change[0])
 
 
 def _testing(block: Block, decided: ItemDecision) -> TestingWorth | None:

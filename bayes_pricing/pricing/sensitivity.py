@@ -15,27 +15,34 @@ from bayes_pricing.pricing.outlook import Block, Outlook
 Floats = NDArray[np.float64]
 
 
+SCALED = "priors of the population's mean elasticity and of how much elasticities differ"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriorSensitivity:
-    """What happens to a decision when the prior of the population's mean elasticity counts for more or less.
+    """What happens to a decision when the priors at the top of the model count for more or less.
 
     Attributes
     ----------
     change_per_doubling : float
         Change of the expected change of money per period when the prior is given twice the weight, to first order.
-    price_at_half, price_at_double : float
-        Best allowed price when the prior has half and twice its weight, currency per unit.
+    price_as_is, price_at_half, price_at_double : float
+        Best candidate price under the prior as it is, with half and with twice its weight, currency per unit.
+    price_moves : bool
+        Whether half or twice the weight moves the best candidate price.
     smallest_sample_share : float in (0, 1]
         Effective share of the draws left after the heavier of the two reweightings; under 0.1 the two prices are rough.
     scaled : str
-        Which prior is scaled.
+        Which priors are scaled: those of the top level only, as the levels below are part of the model.
     """
 
     change_per_doubling: float
+    price_as_is: float
     price_at_half: float
     price_at_double: float
+    price_moves: bool
     smallest_sample_share: float
-    scaled: str = "normal prior of the population's mean elasticity"
+    scaled: str = SCALED
 
 
 def power_scaling_gradient(values: Floats, log_prior: Floats) -> float:
@@ -69,25 +76,38 @@ def power_scaling_gradient(values: Floats, log_prior: Floats) -> float:
     return float(np.log(2.0) * np.mean((values - values.mean()) * (log_prior - log_prior.mean())))
 
 
-def population_log_prior(posterior: DemandPosterior) -> Floats:
-    """Log density of the prior of the population's mean elasticity at its draws, array (S,), up to a constant."""
-    draws = posterior.coefficients("population").sel(coefficient="log_price").transpose("chain", "draw").to_numpy()
-    mean, sd = posterior.spec.priors.elasticity_mean, population_prior_sd(posterior)
-    return np.asarray(-0.5 * ((draws.ravel() - mean) / sd) ** 2, dtype=np.float64)
+def top_log_prior(posterior: DemandPosterior, population_elasticity: Floats) -> Floats:
+    r"""Log density of the priors at the top of the model at its draws, array (S,), up to a constant.
 
+    .. math:: -\frac{(\mu - m)^2}{2 s^2} - \sum_{\ell} \frac{\tau_\ell^2}{2 t_\ell^2}
 
-def population_prior_sd(posterior: DemandPosterior) -> float:
-    r"""Prior sd of the population's mean elasticity: levels that were dropped have given their variance up.
+    with :math:`\mu` the population's mean elasticity and :math:`\tau_\ell` the between-unit sd of elasticities at each
+    level that varies. A level with a single unit is left out and gives its prior variance to the next one up.
 
-    .. math:: s^2 = s_\mu^2 + \sum_{	ext{levels dropped above the last kept one}} s_g^2 / n_	ext{levels}
+    Parameters
+    ----------
+    posterior : DemandPosterior
+    population_elasticity : array (S,)
+        The posterior's own draws of it.
+
+    Returns
+    -------
+    array (S,)
     """
     spec = posterior.spec
-    share = spec.priors.elasticity_between_groups**2 / max(len(spec.levels), 1)
-    kept = [bool(posterior.variation(level).sel(coefficient="log_price").max() > 0) for level in spec.levels]
-    waiting = share if not spec.levels else 0.0
-    for is_kept in kept:
-        waiting = 0.0 if is_kept else waiting + share
-    return float(np.sqrt(spec.priors.elasticity_sd**2 + waiting))
+    group_variance = spec.priors.elasticity_between_groups**2 / max(len(spec.levels), 1)
+    scales = {"item": spec.priors.elasticity_between_items**2}
+    waiting = 0.0 if spec.levels else group_variance
+    for level in spec.levels:
+        waiting += group_variance
+        if posterior.items[level].n_unique() > 1:
+            scales[level], waiting = waiting, 0.0
+    deviation = population_elasticity - spec.priors.elasticity_mean
+    log_prior = -0.5 * deviation**2 / (spec.priors.elasticity_sd**2 + waiting)
+    for level, variance in scales.items():
+        between = posterior.variation(level).sel(coefficient="log_price").transpose("chain", "draw").to_numpy().ravel()
+        log_prior = log_prior - 0.5 * between**2 / variance
+    return np.asarray(log_prior, dtype=np.float64)
 
 
 def prior_sensitivity(block: Block, limits: Limits, price: float, log_prior: Floats) -> PriorSensitivity:
@@ -102,6 +122,7 @@ def prior_sensitivity(block: Block, limits: Limits, price: float, log_prior: Flo
     price : float
         The price whose expected change is looked at.
     log_prior : array (S,)
+        From :func:`top_log_prior`.
 
     Returns
     -------
@@ -109,19 +130,23 @@ def prior_sensitivity(block: Block, limits: Limits, price: float, log_prior: Flo
     """
     change = block.change(np.array([price]), block.facts.value)[0]
     choice = choose_prices(block, limits)
-    best: list[float] = []
-    shares: list[float] = []
+    candidates = choice.outlook.prices[0]
+    as_is = np.where(choice.allowed, choice.outlook.expected_change, -np.inf)[0]
+    best, shares = [float(candidates[as_is.argmax()])], []
     for power in (0.5, 2.0):
-        weights = np.exp((power - 1.0) * (log_prior - log_prior.max() if power > 1 else log_prior - log_prior.min()))
+        log_weight = (power - 1.0) * log_prior
+        weights = np.exp(log_weight - log_weight.max())
         weights /= weights.mean()
         shares.append(float(1.0 / np.mean(weights**2)))
         weighted = replace(block, units_today=block.units_today * weights)
         outlook = Outlook(block=weighted, prices=choice.outlook.prices, geometric=choice.outlook.geometric)
         score = np.where(choice.allowed, outlook.expected_change, -np.inf)[0]
-        best.append(float(choice.outlook.prices[0, score.argmax()]))
+        best.append(float(candidates[score.argmax()]))
     return PriorSensitivity(
         change_per_doubling=power_scaling_gradient(change, log_prior),
-        price_at_half=best[0],
-        price_at_double=best[1],
+        price_as_is=best[0],
+        price_at_half=best[1],
+        price_at_double=best[2],
+        price_moves=best[1] != best[0] or best[2] != best[0],
         smallest_sample_share=min(shares),
     )

@@ -2,97 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from bayes_pricing.pricing.constraints import MaxChanges, MaxShortfall
+from bayes_pricing.errors import Finding
 from bayes_pricing.pricing.contrast import Contrast
 from bayes_pricing.pricing.decision import Estimate
 from bayes_pricing.pricing.explanation import Explanation
+from bayes_pricing.pricing.phrases import (
+    PERIOD,
+    SCALE,
+    amount,
+    joined,
+    likelihood_word,
+    likely,
+    percent,
+    price,
+    signed,
+)
+
+__all__ = ["SCALE", "Length", "amount", "likelihood_word", "likely", "percent", "price", "word"]
 
 Length = Literal["headline", "paragraph", "full"]
-
-SCALE = (
-    (0.99, "virtually certain"),
-    (0.95, "extremely likely"),
-    (0.90, "very likely"),
-    (0.66, "likely"),
-    (0.33, "about as likely as not"),
-    (0.10, "unlikely"),
-    (0.05, "very unlikely"),
-    (0.01, "extremely unlikely"),
-)
 NAME_WORDS = 5
 """Words of an item's name that a headline has room for."""
-
-
-def likelihood_word(probability: float) -> str:
-    """Verbal probability on the IPCC scale; each word's lower edge belongs to it.
-
-    References
-    ----------
-    Mastrandrea et al. (2010), "Guidance note for lead authors of the IPCC Fifth Assessment Report".
-
-    Examples
-    --------
-    >>> likelihood_word(0.78), likelihood_word(0.5), likelihood_word(0.004)
-    ('likely', 'about as likely as not', 'exceptionally unlikely')
-    """
-    return next((word for edge, word in SCALE if probability >= edge), "exceptionally unlikely")
-
-
-def percent(probability: float) -> str:
-    """A probability as whole per cent, never as certainty.
-
-    Examples
-    --------
-    >>> percent(0.784), percent(0.9999), percent(0.0)
-    ('78 %', 'over 99 %', 'under 1 %')
-    """
-    if probability > 0.99:
-        return "over 99 %"
-    return "under 1 %" if probability < 0.01 else f"{100 * probability:.0f} %"
-
-
-def amount(value: float) -> str:
-    """A number with as many digits as a reader can use, without its sign.
-
-    Examples
-    --------
-    >>> amount(-1234.5), amount(12.345), amount(0.01234)
-    ('1,234', '12.3', '0.012')
-    """
-    size = abs(value)
-    if size >= 100:
-        return f"{size:,.0f}"
-    if size >= 10:
-        return f"{size:.1f}"
-    return f"{size:.2f}" if size >= 1 or size == 0 else f"{size:.2g}"
-
-
-def price(value: float) -> str:
-    """A price with two decimals.
-
-    Examples
-    --------
-    >>> price(9.5)
-    '9.50'
-    """
-    return f"{value:,.2f}"
-
-
-def likely(probability: float) -> str:
-    """Word and number together.
-
-    Examples
-    --------
-    >>> likely(0.78)
-    'likely, 78 %'
-    """
-    return f"{likelihood_word(probability)}, {percent(probability)}"
+PLACES = {"supported": "inside", "edge": "at the edge of", "extrapolation": "outside"}
 
 
 def word(explanation: Explanation, length: Length = "paragraph") -> str:
-    """Say an explanation in prose: a headline of at most 25 words, a paragraph, or everything.
+    """Say an explanation in prose: a headline of at most 25 words, a paragraph of reasons, or everything.
+
+    The paragraph stands beside the headline and does not repeat it; the full text is both, then one paragraph per
+    question: what it rests on, what holds it, what would have to be true for another price, what to look out for.
 
     Parameters
     ----------
@@ -105,13 +46,18 @@ def word(explanation: Explanation, length: Length = "paragraph") -> str:
     """
     if length == "headline":
         return _headline(explanation)
-    sentences = [_headline(explanation), *_why(explanation)]
-    if length == "full":
-        sentences += [
-            *_evidence(explanation), *_limits(explanation), *_flip(explanation), *_prior(explanation),
-            *_testing(explanation), *_warnings(explanation), _provenance(explanation),
-        ]  # fmt: skip
-    return " ".join(sentences)
+    if length == "paragraph":
+        return " ".join(_why(explanation))
+    parts = (
+        [_headline(explanation)],
+        _why(explanation),
+        _evidence(explanation),
+        _limits(explanation),
+        [*_flip(explanation), *_prior(explanation), *_testing(explanation)],
+        _warnings(explanation),
+        [_provenance(explanation)],
+    )
+    return "\n\n".join(" ".join(part) for part in parts if part)
 
 
 def _short(name: str) -> str:
@@ -135,10 +81,9 @@ def _headline(explanation: Explanation) -> str:
     chance = percent(decided.probability_better)
     if decided.support != "extrapolation":
         chance = likely(decided.probability_better)
-    direction = "up" if gain >= 0 else "down"
     return (
         f"{verb} {name} from {today} to {price(decided.recommended_price)}: expected {explanation.objective} "
-        f"{direction} {_money(explanation, gain)} a period (better: {chance})."
+        f"{'up' if gain >= 0 else 'down'} {_money(explanation, gain)} a {explanation.period} (better: {chance})."
     )
 
 
@@ -156,63 +101,79 @@ def _money(explanation: Explanation, value: float) -> str:
     return f"{amount(value)} {unit}".rstrip()
 
 
-def _interval(explanation: Explanation, estimate: Estimate) -> str:
-    return (
-        f"{_signed(estimate.mean)} a period on average ({percent(estimate.probability)} between "
-        f"{_signed(estimate.lower)} and {_signed(estimate.upper)})"
-    )
-
-
-def _signed(value: float) -> str:
-    return f"{'-' if value < 0 else '+'}{amount(value)}"
+def _range(estimate: Estimate) -> str:
+    return f"{percent(estimate.probability)} between {signed(estimate.lower)} and {signed(estimate.upper)}"
 
 
 def _why(explanation: Explanation) -> list[str]:
-    decided = explanation.decision
     if explanation.looked_at_price is None:
-        return [f"{_sentence(finding.message)}; {finding.remedy}." for finding in decided.findings]
-    sentences = []
-    for contrast in explanation.contrasts:
-        sentences += _contrast(explanation, contrast)
-    if explanation.split is not None:
-        sentences.append(
-            f"Of that change against today, {_signed(explanation.split.margin.mean)} comes from what a unit earns and "
-            f"{_signed(explanation.split.volume.mean)} from how many are sold."
-        )
-        sentences.insert(1, sentences.pop())
+        return [_finding(explanation, finding) for finding in explanation.decision.findings]
     evidence = explanation.elasticity.estimate
-    sentences.append(
-        f"Its price elasticity is {evidence.mean:.2f} ({percent(evidence.probability)} between {evidence.lower:.2f} "
-        f"and {evidence.upper:.2f})."
-    )
-    return sentences
-
-
-def _contrast(explanation: Explanation, contrast: Contrast) -> list[str]:
-    objective = explanation.objective
-    if contrast.against == "today":
-        at = price(explanation.looked_at_price or contrast.price)
-        return [f"Against today, {at} changes {objective} by {_interval(explanation, contrast.change)}."]
-    if contrast.price == explanation.looked_at_price:
-        return []
-    ruled = f", ruled out by {_joined(contrast.forbidden_by)}," if contrast.forbidden_by else ""
+    size = f"{abs(evidence.mean):.2f} %"
     return [
-        f"Against the best rejected price, {price(contrast.price)}{ruled} the decision changes {objective} by "
-        f"{_interval(explanation, contrast.change)} and is better with probability "
-        f"{percent(contrast.probability_better)}."
+        *(_contrast(explanation, contrast) for contrast in explanation.contrasts if _speaks(explanation, contrast)),
+        f"Its price elasticity is {evidence.mean:.2f} ({percent(evidence.probability)} between {evidence.lower:.2f} "
+        f"and {evidence.upper:.2f}): a price 1 % higher sells about {size} {'less' if evidence.mean < 0 else 'more'}.",
     ]
+
+
+def _speaks(explanation: Explanation, contrast: Contrast) -> bool:
+    return contrast.against == "today" or contrast.price != explanation.looked_at_price
+
+
+def _contrast(explanation: Explanation, contrast: Contrast) -> str:
+    objective, period = explanation.objective, explanation.period
+    if contrast.against != "today":
+        ruled = f", ruled out by {joined(_words(explanation, contrast.forbidden_by))}" if contrast.forbidden_by else ""
+        return (
+            f"The best price turned down is {price(contrast.price)}{ruled}; against it this decision changes "
+            f"{objective} by {signed(contrast.change.mean)} a {period} ({_range(contrast.change)}) and is better with "
+            f"probability {percent(contrast.probability_better)}."
+        )
+    changes = "changes" if explanation.decision.action == "change" else "would change"
+    said = (
+        f"{price(explanation.looked_at_price or contrast.price)} instead of {price(contrast.price)} {changes} "
+        f"{objective} by {signed(contrast.change.mean)} a {period} on average ({_range(contrast.change)})"
+    )
+    split = explanation.split
+    if split is None or objective == "units":
+        return said + "."
+    parts = f"{signed(split.margin.mean)} from what a unit earns, {signed(split.volume.mean)} from how many are sold"
+    if split.cross_volume.lower or split.cross_volume.upper:
+        parts += (
+            f" ({signed(split.own_volume.mean)} by its own price, {signed(split.cross_volume.mean)} by other items')"
+        )
+    return f"{said}: {parts}."
+
+
+def _words(explanation: Explanation, names: tuple[str, ...]) -> tuple[str, ...]:
+    known = {limit.name: limit.words for limit in explanation.policy}
+    return tuple(known.get(name, f"the limit {name.replace('_', ' ')}") for name in names)
 
 
 def _evidence(explanation: Explanation) -> list[str]:
+    if explanation.looked_at_price is None:
+        return []
     evidence, support = explanation.elasticity, explanation.support
-    parts = [f"{percent(part.weight)} from {_source(part.source, part.unit)}" for part in evidence.contributions]
-    place = {"supported": "inside", "edge": "at the edge of", "extrapolation": "outside"}[support.level]
-    return [
-        f"That elasticity rests on {_joined(tuple(parts))} (approximate).",
+    parts = [
+        f"{part.contribution:.2f} from {_source(part.source, part.unit)} (weight {percent(part.weight)})"
+        for part in evidence.contributions
+    ]
+    if evidence.other_coefficients is not None and abs(evidence.other_coefficients) >= 0.005:
+        parts.append(f"{evidence.other_coefficients:+.2f} from its other coefficients")
+    exact = "" if evidence.exact else " (approximate)"
+    sentences = [
+        f"The elasticity of {evidence.estimate.mean:.2f} is made of {joined(tuple(parts))}{exact}.",
         f"Demand is elastic: {likely(evidence.probability_elastic)}.",
-        f"The price stands {place} the observed range, {price(support.lowest_price)} to "
+        f"The price stands {PLACES[support.level]} the observed range, {price(support.lowest_price)} to "
         f"{price(support.highest_price)}, with {support.distinct_prices} prices in {support.rows} rows.",
     ]
+    if support.level == "extrapolation":
+        sentences.append(
+            f"There, expected sales are {support.uncertainty_ratio:.2f} times as uncertain (log scale) as at its "
+            "usual price; no word for that chance is earned without a test."
+        )
+    return sentences
 
 
 def _source(source: str, unit: str) -> str:
@@ -222,15 +183,16 @@ def _source(source: str, unit: str) -> str:
 
 
 def _portfolio_limits(explanation: Explanation) -> tuple[str, ...]:
-    return tuple(name for name in explanation.decision.binding if name in (MaxShortfall.name, MaxChanges.name))
+    tied = {limit.name for limit in explanation.policy if limit.portfolio}
+    return tuple(name for name in explanation.decision.binding if name in tied)
 
 
 def _limits(explanation: Explanation) -> list[str]:
-    tied = _portfolio_limits(explanation)
-    held = [f"The portfolio's {_joined(tied)} keeps it from its own best price."] if tied else []
+    tied, period = _words(explanation, _portfolio_limits(explanation)), explanation.period
+    held = [f"It is kept from its own best price by {joined(tied)}."] if tied else []
     return held + [
-        f"The limit {limit.name} binds: one step looser ({limit.step}) is worth {_money(explanation, limit.looser)} a "
-        f"period, one step tighter costs {_money(explanation, limit.tighter)}."
+        f"It is held by {limit.words}: {limit.looser_words} would bring {_money(explanation, limit.looser)} more a "
+        f"{period}, {limit.tighter_words} {_money(explanation, limit.tighter)} less."
         for limit in explanation.limits
     ]
 
@@ -239,15 +201,20 @@ def _flip(explanation: Explanation) -> list[str]:
     flip = explanation.flip
     if flip is None or explanation.looked_at_price is None:
         return []
-    side = "below" if explanation.looked_at_price > explanation.decision.current_price else "above"
-    sentences = []
+    raised = explanation.looked_at_price > explanation.decision.current_price
+    ways = []
     if flip.equal_at is not None:
-        sentences.append(
-            f"Today's price would earn more than {price(explanation.looked_at_price)} if the elasticity were {side} "
-            f"{flip.equal_at:.2f} ({likely(flip.equal_beyond)})."
-        )
-    if flip.today_best_at is not None and flip.today_best_beyond is not None:
-        sentences.append(f"It would be the best price of all at an elasticity of {flip.today_best_at:.2f}.")
+        side = "below" if raised else "above"
+        ways.append(f"if the elasticity were {side} {flip.equal_at:.2f} ({likely(flip.equal_beyond)})")
+    if flip.cost_equal_at is not None and flip.cost is not None:
+        side = "below" if raised else "above"
+        ways.append(f"if a unit cost {side} {price(flip.cost_equal_at)} instead of {price(flip.cost)}")
+    sentences = []
+    if ways:
+        other = price(explanation.looked_at_price)
+        sentences.append(f"Today's price would earn more than {other} {', or '.join(ways)}.")
+    if flip.today_best_at is not None:
+        sentences.append(f"Today's would be the best price of all at an elasticity of {flip.today_best_at:.2f}.")
     return sentences
 
 
@@ -255,9 +222,11 @@ def _prior(explanation: Explanation) -> list[str]:
     prior = explanation.prior_sensitivity
     if prior is None:
         return []
+    if not prior.price_moves:
+        return ["Half or twice the weight on the prior leaves the best price where it is."]
     return [
-        f"With half or twice the weight on the prior the best price is {price(prior.price_at_half)} or "
-        f"{price(prior.price_at_double)}."
+        f"With half the weight on the prior the best price is {price(prior.price_at_half)}, with twice the weight "
+        f"{price(prior.price_at_double)}, beside {price(prior.price_as_is)} as it is."
     ]
 
 
@@ -268,7 +237,7 @@ def _testing(explanation: Explanation) -> list[str]:
     if testing.value <= 0:
         return [f"A test of {price(testing.test_price)} is not worth its cost."]
     return [
-        f"A test of {price(testing.test_price)} over {testing.periods} periods is worth "
+        f"A test of {price(testing.test_price)} over {testing.periods} {explanation.period}s is worth "
         f"{_money(explanation, testing.value)} over the horizon."
     ]
 
@@ -276,19 +245,27 @@ def _testing(explanation: Explanation) -> list[str]:
 def _warnings(explanation: Explanation) -> list[str]:
     if explanation.looked_at_price is None:
         return []
-    return [f"{_sentence(finding.message)}; {finding.remedy}." for finding in explanation.warnings]
+    return [_finding(explanation, finding) for finding in explanation.warnings]
+
+
+def _finding(explanation: Explanation, finding: Finding) -> str:
+    """A finding as a sentence, limits called by their words."""
+    text = f"{_sentence(finding.message)}; {finding.remedy}."
+    words = {limit.name: limit.words for limit in explanation.policy}
+    if not words:
+        return text
+    names = "|".join(sorted(words, key=len, reverse=True))
+    return re.sub(rf"\b({names})\b", lambda found: words[found.group()], text)
 
 
 def _provenance(explanation: Explanation) -> str:
     source = explanation.provenance
-    until = "" if source.data_as_of is None else f", data to {source.data_as_of}"
-    stale = "" if source.stale_on is None else f", stale from {source.stale_on}"
-    return f"Model {source.model[:12]}, {source.draws} draws{until}{stale}; no personal data were used."
+    day = f"{PERIOD} " if explanation.period == PERIOD else ""
+    until = "" if source.data_as_of is None else f", data to {day}{source.data_as_of}"
+    stale = "" if source.stale_on is None else f", stale from {day}{source.stale_on}"
+    personal = "personal data were used" if source.personal_data_used else "no personal data were used"
+    return f"Model {source.model[:12]}, {source.draws} draws{until}{stale}; {personal}."
 
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _joined(parts: tuple[str, ...]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

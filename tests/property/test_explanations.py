@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,14 +12,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.testing import assert_allclose
 
 from bayes_pricing.pricing.constraints import Bounds, Limit, MaxChange, MaxChanges, MaxLossProbability, MinMargin
+from bayes_pricing.pricing.contrast import split_volume
 from bayes_pricing.pricing.decision import PriceDecision
 from bayes_pricing.pricing.explanation import Explanation, explain
 from bayes_pricing.pricing.optimizer import optimize_prices
 from bayes_pricing.pricing.profit import Economics, Objective
 from bayes_pricing.pricing.value_of_information import TestingRule
-from bayes_pricing.pricing.wording import SCALE, amount, likelihood_word, percent, price, word
+from bayes_pricing.pricing.wording import SCALE, amount, likelihood_word, likely, percent, price, word
 from tests.posteriors import ArrayPosterior, normal_posterior
 
 FORBIDDEN = re.compile(r"\b(will|guarantee\w*|proves?|optimal)\b", re.IGNORECASE)
@@ -47,7 +50,8 @@ def sayable_numbers(explanation: Explanation) -> set[str]:
         if isinstance(leaf, str):
             found |= said_numbers(leaf) | said_numbers(leaf[:12])
         elif isinstance(leaf, int | float) and not isinstance(leaf, bool):
-            for text in (amount(leaf), price(abs(leaf)), f"{abs(leaf):.2f}", percent(leaf), str(leaf)):
+            tenth = f"{math.floor(1000.0 * abs(leaf)) / 10.0:.1f}" if abs(leaf) < 1 else ""
+            for text in (amount(leaf), price(abs(leaf)), f"{abs(leaf):.2f}", percent(leaf), str(leaf), tenth):
                 found |= said_numbers(text)
     return found
 
@@ -79,9 +83,12 @@ def test_every_number_in_the_prose_is_in_the_structure(posterior: ArrayPosterior
         full = word(explanation, "full")
         assert said_numbers(full) <= sayable_numbers(explanation), full
         assert not FORBIDDEN.search(full), full
-        assert word(explanation, "paragraph") in full
-        assert full.startswith(word(explanation, "headline"))
-        assert len(word(explanation, "headline").split()) <= 25
+        headline, paragraph = word(explanation, "headline"), word(explanation, "paragraph")
+        assert paragraph in full
+        assert headline not in paragraph
+        assert full.startswith(headline)
+        assert len(headline.split()) <= 25
+        assert "_" not in full, full  # no machine-readable name of a limit
 
 
 def test_every_action_is_worded() -> None:
@@ -98,6 +105,27 @@ def test_words_match_probabilities(probability: float) -> None:
     higher = [edge for edge, label in SCALE if edge > edges.get(said, 0.0)]
     assert not higher or probability < min(higher)
     assert percent(probability) not in ("100 %", "0 %")
+    printed = re.search(r"(over |under )?([\d.]+) %", likely(probability))
+    assert printed is not None
+    if printed.group(1) is None:  # the number beside the word belongs to it too
+        assert likelihood_word(float(printed.group(2)) / 100.0) == said
+
+
+log_effect = st.floats(-2.0, 2.0)
+
+
+@given(units=st.floats(0.1, 1e4), own=log_effect, cross=log_effect)
+def test_own_and_cross_effects_add_up_and_change_sign_when_the_situations_are_swapped(
+    units: float, own: float, cross: float
+) -> None:
+    before, after = np.array([units]), np.array([units * np.exp(own + cross)])
+    there = split_volume(before, np.array([own]), np.array([cross]))
+    back = split_volume(after, np.array([-own]), np.array([-cross]))
+    scale = units * np.exp(abs(own + cross)) * (1.0 + abs(own) + abs(cross))
+    assert_allclose(there[0] + there[1], after - before, atol=1e-9 * scale)
+    assert_allclose(np.add(there, back), 0.0, atol=1e-8 * scale)
+    alone = split_volume(before, np.array([own]), np.zeros(1))
+    assert_allclose(alone[0], before * np.expm1(own), atol=1e-9 * scale)
 
 
 @settings(deadline=None, max_examples=5)

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date
+
 import numpy as np
+import polars as pl
 import pytest
 
-from bayes_pricing.errors import SpecError
+from bayes_pricing.errors import Finding, SpecError
 from bayes_pricing.pricing.constraints import Bounds, MaxChange, Support
 from bayes_pricing.pricing.explanation import explain
 from bayes_pricing.pricing.optimizer import optimize_prices
@@ -38,6 +42,10 @@ def test_the_flip_point_with_commission_and_fee() -> None:
     found = explain(posterior, decision, "item-00000")
     assert found.flip is not None
     assert found.flip.today_best_at == pytest.approx(-8.0 / 4.0)
+    # at 11 sales are 1.1^-1.5 of today's: the cost at which 0.8 p q - (1 + c) q is the same at both
+    sold = 1.1**-1.5
+    assert found.flip.cost == pytest.approx(3.0)
+    assert found.flip.cost_equal_at == pytest.approx(0.8 * (11.0 * sold - 10.0) / (sold - 1.0) - 1.0)
 
 
 def test_a_binding_cap_is_worth_the_slope_of_profit() -> None:
@@ -80,7 +88,7 @@ def test_a_refused_item_is_explained_by_its_reasons() -> None:
     found = explain(posterior, decision, "item-00000")
     assert (found.looked_at_price, found.contrasts, found.split, found.flip) == (None, (), None, None)
     assert word(found, "headline") == "No price is recommended for item-00000: its limits contradict each other."
-    assert "bounds and max_change" in word(found)
+    assert "the lowest price of 14.00 and the largest change of 20 %" in word(found)
     with pytest.raises(SpecError, match="has no item 'x'"):
         explain(posterior, decision, "x")
 
@@ -94,7 +102,10 @@ def test_decisions_that_lean_on_the_prior_say_so() -> None:
     assert found is not None
     # the prior sits at -2.62: more of it means more elastic demand, hence a lower price
     assert found.price_at_double < found.price_at_half
-    log_prior = -0.5 * ((common[:, 0] + 2.62) / 1.0) ** 2
+    assert found.price_moves
+    priors = posterior.spec.priors  # one item in one category: the groups' variance is the population's
+    variance = priors.elasticity_sd**2 + priors.elasticity_between_groups**2
+    log_prior = -0.5 * (common[:, 0] - priors.elasticity_mean) ** 2 / variance
     price = decision.items[0].price
     change = (price - 5.0) * 100.0 * (price / 10.0) ** common[:, 0] - 500.0
     assert found.change_per_doubling == pytest.approx(np.log(2) * np.cov(change, log_prior, ddof=0)[0, 1])
@@ -109,6 +120,50 @@ def test_a_change_is_worded_with_its_number_and_its_word() -> None:
     headline = word(explain(posterior, decision, "item-00000"), "headline")
     assert headline.startswith("Raise item-00000 from 10.00 to 11.00: expected profit up ")
     assert "EUR a period (better: likely, " in headline or "(better: very likely, " in headline
+
+
+def test_a_period_is_called_by_its_calendar_and_a_limit_by_its_words() -> None:
+    posterior = posterior_from_draws(np.full(400, -1.5), cost=5.0)
+    days = [date(2025, 1, 6), date(2025, 12, 29)]
+    weekly = replace(
+        posterior, items=posterior.items.with_columns(first_period=pl.lit(days[0]), last_period=pl.lit(days[1]))
+    )  # 52 rows over 51 weeks
+    decision = optimize_prices(
+        weekly, Economics(currency="EUR"), "profit", [MaxChange(share=0.1)], horizon_periods=13, seed=1, testing=None
+    )
+    found = explain(weekly, decision, "item-00000")
+    assert found.period == "week"
+    assert word(found, "headline").endswith(" EUR a week (better: virtually certain, over 99 %).")
+    assert "It is held by the largest change of 10 %: 11 % would bring " in word(found, "full")
+    assert explain(weekly, decision, "item-00000", period="visit").period == "visit"
+
+
+def test_findings_of_the_fit_about_the_item_become_warnings() -> None:
+    posterior = posterior_from_draws(np.full((400, 2), -1.5), cost=5.0)
+    decision = optimize_prices(posterior, Economics(), "profit", [MaxChange(share=0.1)], horizon_periods=13, seed=1)
+    about = [
+        Finding(code="trend", severity="warning", item=name, message="its price follows time", remedy="test it")
+        for name in posterior.names
+    ]
+    found = explain(posterior, decision, "item-00001", findings=about)
+    assert about[1] in found.warnings
+    assert about[0] not in found.warnings
+    assert "Its price follows time; test it." in word(found, "full")
+
+
+def test_units_are_more_uncertain_far_from_the_usual_price() -> None:
+    rng = np.random.default_rng(5)
+    posterior = posterior_from_draws(
+        rng.normal(-1.5, 0.5, (4000, 1)), cost=5.0, units=np.exp(rng.normal(4, 0.1, (4000, 1)))
+    )
+    decision = optimize_prices(
+        posterior, Economics(), "profit", [MaxChange(share=0.1)], horizon_periods=13, seed=1, testing=None
+    )
+    support = explain(posterior, decision, "item-00000").support
+    log_ratio = np.log(decision.items[0].price / 10.0)
+    # independent level and slope of sds 0.1 and 0.5: 5 % is four standard errors of a ratio of sds of 4,000 draws
+    assert support.uncertainty_ratio == pytest.approx(np.hypot(1.0, 5.0 * log_ratio), rel=0.05)
+    assert support.distance_in_sds == pytest.approx(abs(log_ratio) / (np.log(4.0) / 4.0))
 
 
 def test_a_price_outside_the_data_gets_no_word_of_confidence() -> None:

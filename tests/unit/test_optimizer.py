@@ -188,7 +188,7 @@ def test_coupling_limits_bind_and_are_priced() -> None:
     assert all("max_changes" in item.binding for item in kept)
     story = word(explain(posterior, few, kept[0].item), "full")
     assert "the portfolio's limits leave no room" in story
-    assert "The portfolio's max_changes keeps it from its own best price." in story
+    assert "It is kept from its own best price by the limit of 10 changes." in story
     shadow = few.portfolio.shadow_prices[0]
     assert shadow.limit == "max_changes"
     assert shadow.looser is not None

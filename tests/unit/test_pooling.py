@@ -12,6 +12,7 @@ from bayes_pricing.demand.spec import NoiseBy
 from bayes_pricing.demand.tree_posterior import TreePosterior
 from bayes_pricing.demand.tree_prior import correlation_factor, split_theta
 from bayes_pricing.errors import SpecError
+from bayes_pricing.pricing.evidence import elasticity_evidence
 from tests.unit.test_tree_posterior import make_posterior
 
 Floats = NDArray[np.float64]
@@ -94,6 +95,18 @@ def test_one_level_of_one_coefficient_is_the_textbook_shrinkage() -> None:
     split = split_elasticity(posterior, posterior.data.gram.items[item])
     assert_allclose(split.weight[0], expected, rtol=1e-9)
     assert_allclose(split.other_coefficients, 0.0, atol=1e-12)
+
+
+def test_contributions_and_other_coefficients_add_up_to_the_posterior_mean() -> None:
+    posterior = make_posterior("item", depth=2, controls=1, draws=200)
+    for item in posterior.data.gram.items:
+        evidence = elasticity_evidence(posterior, item)
+        assert evidence.exact
+        assert evidence.other_coefficients is not None
+        total = sum(part.contribution for part in evidence.contributions) + evidence.other_coefficients
+        assert_allclose(total, evidence.estimate.mean, atol=1e-12)
+        # Monte-Carlo error of 400 independent draws, shared out: within five standard errors of zero
+        assert abs(evidence.simulation_error) < 5 * evidence.sd / np.sqrt(400)
 
 
 def test_an_unknown_item_is_refused() -> None:
