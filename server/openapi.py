@@ -1,0 +1,217 @@
+"""The OpenAPI 3.1 document, written from the operations and from the types that check and make their bodies."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from server import answer_types
+from server.operations import JSON, Operation
+from server.problems import BY_STATUS, KINDS, MEDIA_TYPE, Problem
+from server.routes import operations
+from server.schemas import Strict
+from server.store.keys import SCOPES
+
+REFERENCE = "#/components/schemas/{name}"
+ALWAYS = (400, 503)
+"""Problems of every address."""
+WITH_KEY = (401, 403, 429)
+WITH_BODY = (413, 415)
+ANSWER_HEADERS = {"X-Request-Id": "Id of the request, to be quoted when asking for help"}
+INTRODUCTION = """Prices with credible intervals and the reasons for them.
+
+From a sales file to an explained price: `POST /v1/uploads` the file, `POST /v1/fits` with the `sales` it gave you,
+watch `GET /v1/jobs/{job}` until it is done, `GET /v1/aliases/champion` for the version, `PUT /v1/aliases/champion`
+with the `published` model of the job and `If-Match`, then `GET /v1/items`, `GET /v1/items/{item}/recommendation` and
+`GET /v1/items/{item}/explanation`. Every number that is estimated comes with its interval and the model that gave it;
+changes are against today's price, per period."""
+
+
+def build_document() -> dict[str, Any]:
+    """The whole document as plain values."""
+    everything = operations()
+    types = [Problem, *_bodies(everything), *_answers(everything)]
+    _, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in everything:
+        shown = re.sub(r"\{(\w+):str\}", r"{\1}", operation.path)
+        paths.setdefault(shown, {})[operation.method.lower()] = describe(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "bayes_pricing",
+            "version": version("bayes-pricing"),
+            "description": INTRODUCTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": {name: tidy(schema) for name, schema in components.items()},
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": f"API key `bp_<id>_<secret>`. Scopes: {', '.join(SCOPES)}.",
+                }
+            },
+        },
+    }
+
+
+def describe(operation: Operation) -> dict[str, Any]:
+    """One operation of the document."""
+    text = inspect.getdoc(operation.handler) or ""
+    needs = f" Scope: `{operation.scope}`." if operation.scope else " Needs no key."
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "tags": [operation.path.strip("/").split("/")[1 if operation.path.startswith("/v1/") else 0]],
+        "summary": re.split(r"[.;:]\s", text.rstrip("."))[0],
+        "description": " ".join(text.split()) + needs,
+        "parameters": _parameters(operation),
+        "responses": _responses(operation),
+    }
+    if operation.scope is not None:
+        described["security"] = [{"key": []}]
+    if operation.body is not None:
+        described["requestBody"] = _request_body(operation)
+    return described
+
+
+def tidy(schema: dict[str, Any]) -> dict[str, Any]:
+    """A component's schema with the docstring's first sentence as its description, and no inputs left open."""
+    if "description" in schema:
+        schema["description"] = schema["description"].split("\n\n")[0].replace("\n", " ")
+    return schema
+
+
+def _bodies(everything: tuple[Operation, ...]) -> list[Any]:
+    return list(dict.fromkeys(operation.body for operation in everything if operation.body not in (None, bytes)))
+
+
+def _answers(everything: tuple[Operation, ...]) -> list[Any]:
+    names = dict.fromkeys(operation.answer for operation in everything if operation.answer)
+    return [getattr(answer_types, name) for name in names]
+
+
+def _reference(kind: Any) -> dict[str, Any]:
+    return {"$ref": REFERENCE.format(name=kind if isinstance(kind, str) else kind.__name__)}
+
+
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "minLength": 1},
+            "example": PATH_EXAMPLES.get(name, "tea"),
+        }
+        for name in re.findall(r"\{(\w+):str\}", operation.path)
+    ]
+    found += _query_parameters(operation.query)
+    if operation.if_match:
+        found.append(
+            {
+                "name": "If-Match",
+                "in": "header",
+                "required": True,
+                "description": "ETag of the version you saw",
+                "schema": {"type": "string", "pattern": '^"[0-9]{1,12}"$'},
+                "example": '"1"',
+            }
+        )
+    if operation.method in ("POST", "PUT"):
+        found.append(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": "The same key with the same body is done once and answered again as the first time",
+                "schema": {"type": "string", "pattern": "^[!-~]{1,200}$"},
+            }
+        )
+    return found
+
+
+def _query_parameters(query: type[Strict]) -> list[dict[str, Any]]:
+    (_,), components = msgspec.json.schema_components([query], ref_template=REFERENCE)
+    schema = components[query.__name__]
+    return [
+        {"name": name, "in": "query", "required": name in schema["required"], "schema": _without_null(part)}
+        for name, part in schema["properties"].items()
+    ]
+
+
+def _without_null(part: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that may be left out: absent, not null."""
+    choices = [choice for choice in part.get("anyOf", []) if choice != {"type": "null"}]
+    if choices:
+        return dict(choices[0])
+    kept = {name: value for name, value in part.items() if not (name == "default" and value is None)}
+    if "enum" in kept:
+        kept["enum"] = [value for value in kept["enum"] if value is not None]
+    return kept
+
+
+def _request_body(operation: Operation) -> dict[str, Any]:
+    if operation.body is bytes:
+        binary: dict[str, dict[str, Any]] = {
+            media: {"schema": {"type": "string", "format": "binary"}} for media in operation.media
+        }
+        binary["text/csv"]["example"] = "item,category,period,price,quantity\ntea,drinks,2026-01-05,9.5,120\n"
+        return {"required": True, "content": binary}
+    content: dict[str, Any] = {"schema": _reference(operation.body)}
+    if operation.example is not None:
+        content["example"] = dict(operation.example)
+    return {"required": True, "content": {JSON: content}}
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    content: dict[str, Any] = {operation.answer_media: {"schema": {}}}
+    if operation.answer:
+        content = {JSON: {"schema": _reference(operation.answer)}}
+    names = {**operation.headers, **ANSWER_HEADERS}
+    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in names.items()}
+    good = {"description": "As asked", "headers": headers, "content": content}
+    responses: dict[str, Any] = {str(operation.status): good}
+    if operation.method == "GET":
+        responses["304"] = {"description": "You have it already (If-None-Match)"}
+    statuses = {*ALWAYS, *operation.problems}
+    statuses |= set(WITH_KEY) if operation.scope else set()
+    statuses |= set(WITH_BODY) if operation.body is not None else set()
+    statuses |= {409, 422} if operation.method in ("POST", "PUT") else set()
+    statuses |= {428} if operation.if_match else set()
+    for status in sorted(statuses):
+        responses[str(status)] = _problem_response(status)
+    if operation.name == "ready":
+        responses["503"] = {"description": "Not ready", "content": {JSON: {"schema": _reference("Readiness")}}}
+    return responses
+
+
+def _problem_response(status: int) -> dict[str, Any]:
+    kind = KINDS[BY_STATUS[status]]
+    example = {
+        "type": kind.type,
+        "title": kind.title,
+        "status": status,
+        "detail": "What was found, where, and what to do.",
+        "instance": "5f0c3d1a2b4e6f70",
+    }
+    return {
+        "description": kind.title,
+        "content": {MEDIA_TYPE: {"schema": _reference(Problem), "example": example}},
+    }
+
+
+PATH_EXAMPLES = {
+    "item": "tea",
+    "job": "0" * 32,
+    "model": "0" * 32,
+    "entry": "0" * 64,
+    "name": "not-found",
+}
+"""What a path's parts look like."""

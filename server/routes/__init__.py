@@ -1,0 +1,35 @@
+"""Every address of the server, a file per resource."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from server.operations import Operation
+
+
+@cache
+def operations() -> tuple[Operation, ...]:
+    """Every operation, in the order the documentation shows them."""
+    from server.routes import (
+        audit,
+        categories,
+        documents,
+        experiments,
+        fits,
+        health,
+        items,
+        jobs,
+        models,
+        outcomes,
+        recommendations,
+        uploads,
+        what_if,
+    )
+
+    rooms = (
+        uploads, fits, jobs, models, items, recommendations, what_if, categories, experiments, outcomes, audit, health,
+        documents,
+    )  # fmt: skip
+    return tuple(operation for room in rooms for operation in room.OPERATIONS)

@@ -1,0 +1,460 @@
+"""Published models: a fitted model as immutable, digested arrays and ready answers that every process maps.
+
+A published folder holds thinned float32 draws, laid out item by item so that one item is one stretch of file, and for
+each item its recommendation, its profit curve and the evidence of its elasticity as encoded JSON. Reading it takes
+milliseconds and needs neither the sampler nor a data frame; what does need one is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bayes_pricing.errors import StorageError
+
+if TYPE_CHECKING:
+    from bayes_pricing.cli.decision_flags import LimitFlags, MoneyFlags
+    from bayes_pricing.demand.draws_posterior import DrawsPosterior
+    from bayes_pricing.demand.posterior import DemandPosterior
+    from bayes_pricing.pricing.decision import PriceDecision
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+NAMES = "names.json"
+ITEMS = "items.parquet"
+DRAWS = 1000
+"""Joint draws kept, over all chains."""
+ITEMS_AT_ONCE = 256
+NOISE_DRAWS = 10
+"""Sales noise drawn for every posterior draw of a claim."""
+BLOBS = ("recommendation", "curve", "evidence")
+Array = NDArray[Any]
+Progress = Callable[[float, str], None]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a published folder says of itself.
+
+    Attributes
+    ----------
+    format_version : int
+    id : str
+        Content address: digest of everything below.
+    about : dict
+        Plain values to show and to decide with: fit, likelihood, data, diagnostics, policy, portfolio, categories ...
+    files : dict of str to str
+        Digest of every file beside the manifest.
+    """
+
+    format_version: int
+    id: str
+    about: dict[str, Any]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blob:
+    """Encoded answers one after the other in a mapped file; `blob[3]` are the bytes of the fourth item's."""
+
+    content: mmap.mmap | bytes
+    offsets: NDArray[np.int64]
+
+    def __getitem__(self, place: int) -> bytes:
+        return self.content[int(self.offsets[place]) : int(self.offsets[place + 1])]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PublishedModel:
+    """A published model, ready to answer.
+
+    Attributes
+    ----------
+    id : str
+        Content address of what is served.
+    about : dict
+        See :class:`Manifest`.
+    names : tuple of str
+        Items, sorted.
+    folder : Path
+    recommendations, curves, evidence : Blob
+        By item.
+    """
+
+    id: str
+    about: dict[str, Any]
+    names: tuple[str, ...]
+    folder: Path
+    recommendations: Blob
+    curves: Blob
+    evidence: Blob
+    place: dict[str, int] = field(repr=False)
+
+    @cached_property
+    def posterior(self) -> DrawsPosterior:
+        """The thinned joint draws every live answer comes from: the same ones the recommendation was made with."""
+        import polars as pl
+
+        from bayes_pricing.demand.draws_posterior import DrawsMetadata, DrawsPosterior
+
+        metadata = msgspec.convert(self.about["posterior"], DrawsMetadata)
+        arrays = {
+            path.stem: np.asarray(np.load(path, mmap_mode="r")) for path in sorted((self.folder / "draws").iterdir())
+        }
+        levels = ("item", *metadata.spec.levels)
+        return DrawsPosterior(
+            id=metadata.id,
+            spec=metadata.spec,
+            items=pl.read_parquet(self.folder / ITEMS),
+            units=metadata.units,
+            item_draws=arrays["item"].transpose(2, 3, 0, 1),
+            upper_draws={level: arrays[f"upper_{level}"] for level in (*metadata.spec.levels, "population")},
+            between_sd={level: arrays[f"sd_{level}"] for level in levels},
+            correlation={},
+            shared_draws=arrays["shared"],
+            dispersion=arrays.get("dispersion"),
+            weight=arrays["weight"],
+            smearing=arrays["smearing"].transpose(1, 2, 0),
+        )
+
+    def decision(self, item: str) -> PriceDecision:
+        """The decision behind one item's recommendation, without the portfolio's draws.
+
+        Raises
+        ------
+        KeyError
+            If there is no such item.
+        """
+        from bayes_pricing.errors import Finding
+        from bayes_pricing.pricing.decision import ItemDecision, PriceDecision
+
+        money, limits = policy_flags(self.about["policy"])
+        stored = self.about["decision"]
+        decided = msgspec.json.decode(self.recommendations[self.place[item]], type=ItemDecision)
+        return PriceDecision(
+            items=(decided,),
+            portfolio=_portfolio(stored["portfolio"]),
+            objective=stored["portfolio"]["objective_name"],
+            economics=money.economics(),
+            limits=tuple(limits.limits()),
+            horizon_periods=stored["horizon_periods"],
+            data_as_of=_period(stored["data_as_of"]),
+            stale_on=_period(stored["stale_on"]),
+            model=stored["model"],
+            seed=self.about["seed"],
+            findings=msgspec.convert(stored["findings"], tuple[Finding, ...]),
+        )
+
+    def claim_units(
+        self, item: str, price: float, periods: float, probability: float = 0.9
+    ) -> tuple[float, float, float]:
+        """Units an item is claimed to sell over some periods at a price, sales noise included.
+
+        Returns
+        -------
+        tuple of float
+            Mean, and lower and upper end of the central predictive interval of `probability`.
+
+        Raises
+        ------
+        SpecError
+            For an unknown item or a price that is not positive.
+        """
+        from bayes_pricing.demand.forecast import predict_units
+
+        expected = predict_units(self.posterior, [item], price).to_numpy().ravel() * periods
+        rng = np.random.default_rng([int(self.id[:15], 16), self.place[item]])
+        units = noisy_units(self.posterior, item, expected, periods, rng)
+        tail = (1.0 - probability) / 2.0
+        lower, upper = np.quantile(units, [tail, 1.0 - tail])
+        return float(expected.mean()), float(lower), float(upper)
+
+
+def noisy_units(
+    posterior: DrawsPosterior, item: str, expected: Array, periods: float, rng: np.random.Generator
+) -> Array:
+    r"""Units sold over some periods, one value per draw of what is expected of them: independent noise every period.
+
+    Log-normal sales of one period have :math:`\sigma^2 = 2 \log E[e^{residual}]`; their sum over n periods is taken as
+    log-normal with the same first two moments (Fenton-Wilkinson), :math:`\sigma_n^2 = \log(1 + (e^{\sigma^2} - 1) / n)`.
+    A sum of n negative binomials of size r is one of size nr.
+
+    Parameters
+    ----------
+    posterior : DrawsPosterior
+    item : str
+    expected : array (S,)
+        Units expected over all periods, per draw.
+    periods : float
+    rng : Generator
+
+    Returns
+    -------
+    array (S,)
+        Units.
+    """
+    draws = NOISE_DRAWS * len(expected)
+    mean = np.tile(expected, NOISE_DRAWS)
+    if posterior.spec.likelihood == "lognormal":
+        variance = 2.0 * np.tile(posterior.log_smearing([item]).to_numpy().ravel(), NOISE_DRAWS).astype(np.float64)
+        of_sum = np.log1p(np.expm1(variance) / periods)
+        return np.asarray(mean * np.exp(np.sqrt(of_sum) * rng.standard_normal(draws) - 0.5 * of_sum))
+    if posterior.dispersion is not None:
+        size = np.tile(posterior.dispersion.ravel(), NOISE_DRAWS) * periods
+        mean = rng.gamma(size, mean / size)
+    return rng.poisson(mean).astype(np.float64)
+
+
+def publish_model(
+    model_dir: Path,
+    root: Path,
+    *,
+    policy: Mapping[str, Any] | None = None,
+    seed: int = 1,
+    draws: int = DRAWS,
+    progress: Progress | None = None,
+) -> str:
+    """Publish a saved fit under a policy: thin it, decide, compute every item's answers, move it into place at once.
+
+    Parameters
+    ----------
+    model_dir : Path
+        Folder written by ``fit --out``.
+    root : Path
+        Folder of all published models.
+    policy : mapping, optional
+        Objective, money and limits under the flags' own names, as in a TOML policy file.
+    seed : int
+    draws : int
+        Joint draws kept, over all chains.
+    progress : callable, optional
+        Told ``(fraction, label)``.
+
+    Returns
+    -------
+    str
+        Id, a content address: publishing the same fit under the same policy again gives the same one and changes
+        nothing.
+
+    Raises
+    ------
+    StorageError
+        If there is no saved fit, or it is damaged.
+    SpecError
+        If the policy has an unknown name or makes no sense.
+    Refusal
+        If no prices can honestly be recommended from the fit, or limits of the portfolio cannot be met.
+    """
+    from bayes_pricing.cli.policy import decidable
+    from bayes_pricing.demand.diagnostics import diagnostics_json
+    from bayes_pricing.registry import load_fit
+
+    fitted = load_fit(model_dir)
+    about = {
+        "likelihood": fitted.posterior.spec.likelihood,
+        "choice": fitted.choice,
+        "diagnostics": diagnostics_json(fitted.diagnostics),
+        "summary": fitted.summary,
+        "roles": fitted.roles,
+        "findings": fitted.findings,
+        "fit_seed": fitted.seed,
+    }
+    return publish_posterior(
+        decidable(fitted), root, about=about, policy=policy, seed=seed, draws=draws, progress=progress
+    )
+
+
+def publish_posterior(
+    posterior: DemandPosterior,
+    root: Path,
+    *,
+    about: Mapping[str, Any] | None = None,
+    policy: Mapping[str, Any] | None = None,
+    seed: int = 1,
+    draws: int = DRAWS,
+    progress: Progress | None = None,
+) -> str:
+    """Publish a posterior that stands in memory; see :func:`publish_model`."""
+    from server.store.publishing import write_published
+
+    root.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".publishing-", dir=root))
+    try:
+        written = write_published(
+            posterior, staging, about=about or {}, policy=policy or {}, seed=seed, draws=draws, progress=progress
+        )
+        files = {str(path.relative_to(staging)): _file_digest(path) for path in _files(staging)}
+        encoded = msgspec.json.encode({"about": written, "files": files}, order="sorted")
+        name = hashlib.blake2b(encoded, digest_size=16).hexdigest()
+        manifest = Manifest(
+            format_version=FORMAT_VERSION, id=name, about=msgspec.json.decode(msgspec.json.encode(written)), files=files
+        )
+        (staging / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        staging.chmod(0o755)
+        if not (root / name / MANIFEST).exists():
+            shutil.rmtree(root / name, ignore_errors=True)
+            staging.rename(root / name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return name
+
+
+def load_published(root: Path, model_id: str) -> PublishedModel:
+    """Load a published model, every file checked against its digest; draws stay in mapped files.
+
+    Raises
+    ------
+    StorageError
+        If there is none of that id, it is damaged, or it is of a later format.
+    """
+    folder = root / model_id
+    if not model_id.isalnum():
+        raise StorageError(f"{model_id!r} is no id of a published model; ids are hexadecimal digits.")
+    try:
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    except OSError as error:
+        raise StorageError(f"There is no published model {model_id!r} ({error.strerror}); publish it first.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StorageError(f"The manifest of {model_id!r} is damaged ({error}); publish the model again.") from error
+    if manifest.format_version != FORMAT_VERSION or manifest.id != model_id:
+        raise StorageError(f"{folder} is of another format or another model; publish the model again.")
+    for name, expected in manifest.files.items():
+        _check_file(folder, name, expected)
+    names = tuple(msgspec.json.decode((folder / NAMES).read_bytes(), type=list[str]))
+    recommendations, curves, evidence = (_blob(folder, name) for name in BLOBS)
+    return PublishedModel(
+        id=model_id,
+        about=manifest.about,
+        names=names,
+        folder=folder,
+        recommendations=recommendations,
+        curves=curves,
+        evidence=evidence,
+        place={name: place for place, name in enumerate(names)},
+    )
+
+
+def reproduce(root: Path, model_id: str, kind: str, request: bytes) -> bytes:
+    """The answer to a request from a published model, byte for byte as it was served.
+
+    Raises
+    ------
+    StorageError
+        If the model is gone or damaged.
+    SpecError
+        If there is no such kind of answer, or the request makes no sense.
+    """
+    from server.answers import answer
+
+    return answer(load_published(root, model_id), kind, request)
+
+
+def policy_flags(policy: Mapping[str, Any]) -> tuple[MoneyFlags, LimitFlags]:
+    """Money and limits of a policy, whose names are those of the shell's flags.
+
+    Raises
+    ------
+    SpecError
+        For an unknown name or a value that makes no sense.
+
+    Examples
+    --------
+    >>> money, limits = policy_flags({"currency": "EUR", "max_change": 0.15})
+    >>> money.currency, limits.max_change
+    ('EUR', 0.15)
+    """
+    from dataclasses import fields
+
+    from bayes_pricing.cli.decision_flags import LimitFlags, MoneyFlags
+    from bayes_pricing.errors import SpecError
+
+    names = {kind: {flag.name for flag in fields(kind)} for kind in (MoneyFlags, LimitFlags)}
+    known = names[MoneyFlags] | names[LimitFlags]
+    unknown = sorted(set(policy) - known)
+    if unknown:
+        raise SpecError(f"The policy has the unknown name {unknown[0]!r}; known are {', '.join(sorted(known))}.")
+    try:
+        return (
+            msgspec.convert({name: policy[name] for name in policy if name in names[MoneyFlags]}, MoneyFlags),
+            msgspec.convert({name: policy[name] for name in policy if name in names[LimitFlags]}, LimitFlags),
+        )
+    except msgspec.ValidationError as error:
+        raise SpecError(f"The policy: {error}.") from error
+
+
+def write_blob(folder: Path, name: str, parts: Iterable[bytes]) -> None:
+    """Write encoded answers one after the other, with where each begins."""
+    lengths = [0]
+    with (folder / f"{name}.bin").open("wb") as file:
+        lengths.extend(file.write(part) for part in parts)
+    np.save(folder / f"{name}.offsets.npy", np.cumsum(np.array(lengths, dtype=np.int64)))
+
+
+def _blob(folder: Path, name: str) -> Blob:
+    offsets = np.load(folder / f"{name}.offsets.npy")
+    with (folder / f"{name}.bin").open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if offsets[-1] else b""
+    return Blob(content=content, offsets=offsets)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _check_file(folder: Path, name: str, expected: str) -> None:
+    try:
+        found = _file_digest(folder / name)
+    except OSError as error:
+        raise StorageError(f"{name} of the published model {folder.name!r} is missing; publish it again.") from error
+    if found != expected:
+        raise StorageError(
+            f"{name} of the published model {folder.name!r} is not what was written; publish it again or restore it."
+        )
+
+
+def _period(value: str | int | None) -> Any:
+    from datetime import date
+
+    return date.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _portfolio(stored: Mapping[str, Any]) -> Any:
+    import xarray as xr
+
+    from bayes_pricing.pricing.decision import PortfolioDecision
+
+    known = {name: value for name, value in stored.items() if name in PortfolioDecision.__slots__}
+    none = xr.DataArray(np.empty((0, 0, 0)), dims=("metric", "chain", "draw"))
+    plain = msgspec.convert(
+        {
+            key: value
+            for key, value in known.items()
+            if key not in ("residuals", "shadow_prices", "changes", "current", "recommended")
+        },
+        dict[str, Any],
+    )
+    return PortfolioDecision(
+        **plain,
+        shadow_prices=(),
+        residuals=tuple(stored["residuals"].items()),
+        changes={},
+        current={},
+        recommended={},
+        change_draws=none,
+        current_draws=none,
+    )
