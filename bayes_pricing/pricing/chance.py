@@ -2,7 +2,7 @@ r"""A limit on the probability of a loss: the loosest limit on the expected shor
 
 The set of prices with :math:`P(\Delta < -a) \le \epsilon` is not convex, and its exact integer programme is out of
 reach beyond a few items. An expected shortfall of at most :math:`a` over the worst share :math:`\alpha \ge \epsilon` of
-draws becomes looser as :math:`\alpha` grows; the largest :math:`\alpha` whose answer still keeps the probability is found
+draws becomes looser as :math:`\alpha` grows; the largest :math:`\alpha` whose answer keeps the probability is found
 by bisection. It is far less costly than the usual safe choice :math:`\alpha = \epsilon`.
 """
 
