@@ -59,8 +59,22 @@ class ControlFunctionFit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Problem:
-    """Everything the sampler needs."""
+class JointProblem:
+    """What the sampler of the joint model needs.
+
+    Attributes
+    ----------
+    data : TreeData
+        With :data:`PRICE_RESIDUAL` and the instruments as last columns.
+    prior : TreePrior
+    tree : Tree
+    stage : Stage
+        Sums of the first stage.
+    groups : int
+        Noise groups.
+    size : int
+        Unconstrained coordinates.
+    """
 
     data: TreeData
     prior: TreePrior
@@ -97,7 +111,7 @@ def fit_control_function(
     progress : callable, optional
         Called with (iterations done, iterations in all).
     """
-    problem = _pose(gram, rows, items, spec)
+    problem = pose_joint(gram, rows, items, spec)
     draws = _sample(problem, plan, progress)
     return ControlFunctionFit(
         posterior=_posterior(problem, draws.x, rows, items, spec, plan.seed),
@@ -105,7 +119,8 @@ def fit_control_function(
     )
 
 
-def _pose(gram: Gram, rows: InstrumentRows, items: pl.DataFrame, spec: DemandSpec) -> _Problem:
+def pose_joint(gram: Gram, rows: InstrumentRows, items: pl.DataFrame, spec: DemandSpec) -> JointProblem:
+    """Data, priors and first stage as the density reads them; arguments as of :func:`fit_control_function`."""
     wide = replace(spec, shared_controls=(*spec.shared_controls, PRICE_RESIDUAL, *rows.names))
     data = build_tree_data(gram, [[str(name) for name in items[level]] for level in spec.levels], wide)
     prior = build_tree_prior(data, spec.priors)
@@ -118,7 +133,7 @@ def _pose(gram: Gram, rows: InstrumentRows, items: pl.DataFrame, spec: DemandSpe
         between[0] = NO_SPREAD
     prior = replace(prior, root_sd=root_sd, between_sd=between)
     groups, (levels, k) = len(data.noise_groups), between.shape
-    return _Problem(
+    return JointProblem(
         data=data,
         prior=prior,
         tree=kernel_tree(data, gram, prior.root_mean),
@@ -147,7 +162,7 @@ def _stage(rows: InstrumentRows, prior_sd: float) -> Stage:
     )
 
 
-def _sample(problem: _Problem, plan: SamplingPlan, progress: Progress | None) -> NutsDraws:
+def _sample(problem: JointProblem, plan: SamplingPlan, progress: Progress | None) -> NutsDraws:
     """Unconstrained hyper-parameters, the first stage's last."""
     tree, stage, groups, scales = problem.tree, problem.stage, problem.groups, problem.prior.scales
     pooled, _ = residual_start(tree)
@@ -174,7 +189,7 @@ def _sample(problem: _Problem, plan: SamplingPlan, progress: Progress | None) ->
 
 
 def _posterior(
-    problem: _Problem, theta: Floats, rows: InstrumentRows, items: pl.DataFrame, spec: DemandSpec, seed: int
+    problem: JointProblem, theta: Floats, rows: InstrumentRows, items: pl.DataFrame, spec: DemandSpec, seed: int
 ) -> DrawsPosterior:
     """Coefficients given the hyper-draws, their extra columns dropped, in the shape every other fit by draws has."""
     (chains, draws, _), tree = theta.shape, problem.tree
@@ -218,7 +233,7 @@ def _posterior(
     return assemble_draws(levels, problem.data, spec, items, weight=weight, seed=seed)
 
 
-def _draw_above(problem: _Problem, flat: Floats, rng: np.random.Generator, seed: int) -> tuple[Floats, Floats]:
+def _draw_above(problem: JointProblem, flat: Floats, rng: np.random.Generator, seed: int) -> tuple[Floats, Floats]:
     """States of all nodes above the items (draws, nodes, p), and the first stage's slopes (draws, q)."""
     tree, q = problem.tree, len(problem.stage.slope)
     p, inner = tree.xty.shape[1], len(tree.parent) + 1 - len(tree.count)
@@ -229,7 +244,7 @@ def _draw_above(problem: _Problem, flat: Floats, rng: np.random.Generator, seed:
     return states, pi
 
 
-def _scales(problem: _Problem, flat: Floats) -> tuple[Floats, Floats, Floats]:
+def _scales(problem: JointProblem, flat: Floats) -> tuple[Floats, Floats, Floats]:
     """Log sds (draws, levels, k), covariance factors (draws, levels, k, k) and correlations (draws, levels, pairs)."""
     levels, k = problem.prior.between_sd.shape
     log_sd, partials = split_theta(unsigned(flat, problem.prior.between_sd), levels, k)
@@ -239,7 +254,7 @@ def _scales(problem: _Problem, flat: Floats) -> tuple[Floats, Floats, Floats]:
     return log_sd, np.exp(log_sd)[..., None] * correlation, pairs
 
 
-def _draw_items(problem: _Problem, states: Floats, factor: Floats, noise_sd: Floats, seed: int) -> Floats:
+def _draw_items(problem: JointProblem, states: Floats, factor: Floats, noise_sd: Floats, seed: int) -> Floats:
     """Coefficients of the items given what is above them, (draws, items, k), the prior mean of the root taken off."""
     tree = problem.tree
     chosen = np.arange(len(tree.count), dtype=np.int64)
@@ -271,7 +286,7 @@ def _control_slopes(rows: InstrumentRows, pi: Floats, stage_sd: Floats, rng: np.
     return slopes
 
 
-def _own_weight(problem: _Problem, factor: Floats, noise_sd: Floats, own: Floats) -> Floats:
+def _own_weight(problem: JointProblem, factor: Floats, noise_sd: Floats, own: Floats) -> Floats:
     """Share of each item's elasticity that its own rows decide; of a single item, what they took off the prior."""
     tree = problem.tree
     if len(tree.count) == 1:

@@ -114,7 +114,7 @@ def read_columns(frame: pl.LazyFrame, controls: tuple[str, ...], instruments: tu
         log_units=rows["log_units"].to_numpy(),
         log_price=rows["log_price"].to_numpy(),
         instruments=rows.select(instruments).to_numpy().astype(float),
-        controls=rows.select(controls).to_numpy().astype(float),
+        controls=np.column_stack([np.empty((rows.height, 0)), *(rows[name].to_numpy() for name in controls)]),
         item=(rows["item"].rank("dense") - 1).to_numpy().astype(np.int64),
         period=period,
     )
