@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,8 +126,26 @@ def check_sampling(posterior: DemandPosterior, statistics: SamplerStatistics) ->
     Vehtari, Gelman, Simpson, Carpenter & Bürkner (2021), "Rank-normalization, folding, and localization",
     Bayesian Analysis 16(2); Betancourt (2016), "Diagnosing suboptimal cotangent disintegrations", arXiv:1604.00695.
     """
-    few = _upper_parameters(posterior)
     suspects, screened = _suspects(posterior)
+    return _judge(_upper_parameters(posterior), suspects, screened, statistics)
+
+
+def check_arrays(upper: Floats, lower: Floats, statistics: SamplerStatistics) -> Diagnostics:
+    """The same gate for a model that is no `DemandPosterior`.
+
+    Parameters
+    ----------
+    upper : array (chain, draw, parameter)
+        Every one is looked at.
+    lower : array (chain, draw, parameter)
+        The many (items, people): the worst are looked at.
+    statistics : SamplerStatistics
+    """
+    suspects, screened = _worst([_varying(lower)])
+    return _judge(_varying(upper), suspects, screened, statistics)
+
+
+def _judge(few: Floats, suspects: Floats, screened: int, statistics: SamplerStatistics) -> Diagnostics:
     rhat_few, bulk_few, tail_few = _convergence(few)
     rhat_items, bulk_items, tail_items = _convergence(suspects)
     few_limit = rhat_limit(few.shape[2], chains=few.shape[0], ess=2 * ESS_LIMIT)
@@ -209,12 +227,17 @@ def _suspects(posterior: DemandPosterior) -> tuple[Floats, int]:
     Items come in parts, so that memory does not grow with their number.
     """
     names = posterior.items["item"].to_list()
+    parts = (names[start : start + ITEMS_AT_ONCE] for start in range(0, len(names), ITEMS_AT_ONCE))
+    draws = (posterior.coefficients("item", part).to_numpy() for part in parts)
+    return _worst(_varying(part.reshape(*part.shape[:2], -1)) for part in draws)
+
+
+def _worst(parts: Iterable[Floats]) -> tuple[Floats, int]:
+    """Of parameters that come in parts (chain, draw, column) those with the largest split R-hat, and how many came."""
     worst: list[Floats] = []
     ratios: list[Floats] = []
     screened = 0
-    for start in range(0, len(names), ITEMS_AT_ONCE):
-        part = posterior.coefficients("item", names[start : start + ITEMS_AT_ONCE]).to_numpy()
-        draws = _varying(part.reshape(*part.shape[:2], -1))
+    for draws in parts:
         ratio = _split_ratio(draws)
         chosen = np.argsort(-ratio, kind="stable")[:CLOSELY_CHECKED_ITEMS]
         worst.append(draws[:, :, chosen].astype(float))

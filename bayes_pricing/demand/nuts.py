@@ -123,13 +123,23 @@ def settle[Fitted: DemandPosterior](fit: Callable[[int], tuple[Fitted, SamplerSt
     fit : callable
         Takes how many iterations to make for each kept draw; gives the posterior and the sampler's statistics.
     """
-    for every in LENGTHS:
+
+    def judged(every: int) -> tuple[Fitted, Diagnostics]:
         posterior, statistics = fit(every)
-        diagnostics = check_sampling(posterior, statistics)
+        return posterior, check_sampling(posterior, statistics)
+
+    posterior, diagnostics, every = lengthen(judged)
+    return SettledFit(posterior=posterior, diagnostics=diagnostics, every=every)
+
+
+def lengthen[Fitted](judged: Callable[[int], tuple[Fitted, Diagnostics]]) -> tuple[Fitted, Diagnostics, int]:
+    """What `settle` does, for a fit that brings its own verdict; the last number is iterations per kept draw."""
+    for every in LENGTHS:
+        fitted, diagnostics = judged(every)
         failed = {check.code for check in diagnostics.checks if not check.passed}
         if not failed or failed - CURED_BY_LENGTH:
             break
-    return SettledFit(posterior=posterior, diagnostics=diagnostics, every=every)
+    return fitted, diagnostics, every
 
 
 def sample_nuts(
