@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import shutil
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("bayes_pricing.serving")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 LOOK_SECONDS = 0.1
+LOADED_ONCE = ("server.app", "server.metrics", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
 QUICK_DEATH_SECONDS = 2.0
 MOST_QUICK_DEATHS = 5
 LAST_GRACE_SECONDS = 5.0
@@ -64,7 +66,7 @@ def run_server(settings: Settings) -> int:
     try:
         _prepare(settings)
         host, port = listener.getsockname()[:2]
-        write_log(LOGGER, "info", "listening", {"host": host, "port": port, "workers": settings.workers})
+        write_log(LOGGER, "info", "serving", {"host": host, "port": port, "workers": settings.workers})
         return _supervise(settings, listener)
     finally:
         listener.close()
@@ -96,11 +98,11 @@ def listen(settings: Settings) -> socket.socket:
 
 def _prepare(settings: Settings) -> None:
     """Bring the database to its schema, and load the application's code once for all workers."""
-    import server.app
     from server.store.database import open_database
 
+    for name in LOADED_ONCE:
+        importlib.import_module(name)
     open_database(settings.database_url).dispose()
-    write_log(LOGGER, "debug", "loaded", {"module": server.app.__name__})
 
 
 def _supervise(settings: Settings, listener: socket.socket) -> int:

@@ -27,7 +27,8 @@ def open_database(url: str, *, busy_seconds: float = BUSY_SECONDS) -> Engine:
     Parameters
     ----------
     url : str
-        ``sqlite:///FILE`` (in write-ahead mode, so that readers never wait for a writer) or
+        ``sqlite:///FILE`` (in write-ahead mode, so that readers never wait for a writer; ``?timeout=SECONDS`` in place
+        of `busy_seconds`) or
         ``postgresql+psycopg://USER:PASSWORD@HOST/NAME``.
     busy_seconds : float
         How long a writer waits for another before `StoreUnavailable`.
@@ -133,7 +134,12 @@ def _sqlite(url: sa.URL, busy_seconds: float) -> Engine:
     if url.database in (None, "", ":memory:"):
         raise SpecError("The database URL names no file; the server's processes share one: sqlite:///FILE.")
     Path(str(url.database)).expanduser().parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url, connect_args={"timeout": busy_seconds, "check_same_thread": False})
+    own = (
+        {"check_same_thread": False}
+        if "timeout" in url.query
+        else {"timeout": busy_seconds, "check_same_thread": False}
+    )
+    engine = sa.create_engine(url, connect_args=own)
 
     def opened(connection: Any, entry: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver

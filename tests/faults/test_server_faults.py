@@ -1,0 +1,288 @@
+"""The running server under fire: killed, locked, filled, corrupted, stopped under load, asked by the slow."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from server.store.aliases import alias_history, current_alias
+from server.store.audit import verify_chain
+from server.store.database import open_database, reading
+from server.store.tables import audit, audit_counts
+from tests.api.running import Shop, market, open_shop
+from tests.faults.running import ITEM, Running, eventually, kill, promote_in_store, second_model, serving
+from tests.support import require
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return open_shop(tmp_path_factory.mktemp("shop"), market())
+
+
+@pytest.fixture(scope="module")
+def running(shop: Shop) -> Iterator[Running]:
+    patient = replace(shop, settings=replace(shop.settings, database_url=f"{shop.settings.database_url}?timeout=1"))
+    with serving(patient, environ={"REQUEST_SECONDS": "2.5"}) as server:
+        yield server
+
+
+def model_of(answer: httpx.Response) -> str:
+    """The model that an answer names."""
+    found: str = answer.json()["model"]
+    return found
+
+
+def version(running: Running) -> int:
+    engine = open_database(running.shop.settings.database_url)
+    alias = current_alias(engine)
+    engine.dispose()
+    return 0 if alias is None else alias.version
+
+
+def test_killed_process_is_replaced_and_others_go_on(running: Running) -> None:
+    before = running.processes()
+    assert len(before) == 2
+    kill(before[0])
+    assert eventually(lambda: len(set(running.processes()) - set(before)) == 1)
+    with running.client() as client:
+        assert eventually(lambda: client.get(ITEM).status_code == 200)
+
+
+def test_killed_mid_request_with_a_key_is_done_once(running: Running) -> None:
+    shop = running.shop
+    models = [second_model(shop, seed) for seed in (11, 12)]
+    engine = open_database(shop.settings.database_url)
+    for trial, delay in enumerate((0.0, 0.004, 0.01, 0.02)):
+        seen = version(running)
+        headers = {"If-Match": f'"{seen}"', "Idempotency-Key": f"promotion-{trial}"}
+        body = {"model": models[trial % 2], "reason": "trial", "override_gate": True}
+
+        def ask(headers: dict[str, str] = headers, body: dict[str, object] = body) -> httpx.Response:
+            with running.client() as client:
+                return client.put("/v1/aliases/champion", json=body, headers=headers)
+
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(ask)
+            time.sleep(delay)
+            for number in running.processes():
+                kill(number)
+            first.exception(timeout=30)  # an answer, or a broken connection
+        last: list[httpx.Response] = []
+
+        def answered(last: list[httpx.Response] = last) -> bool:
+            last.append(ask())
+            return last[-1].status_code != 409  # 409: a process not yet known to be dead holds it
+
+        assert eventually(answered)
+        assert last[-1].status_code == 200, last[-1].text
+        assert last[-1].json()["version"] == seen + 1
+        assert version(running) == seen + 1
+    assert verify_chain(engine).broken == ()
+    engine.dispose()
+
+
+def test_of_two_promotions_at_once_one_wins(running: Running) -> None:
+    shop = running.shop
+    seen, models = version(running), [second_model(shop, seed) for seed in (21, 22)]
+    start = threading.Barrier(2)
+
+    def ask(model: str) -> int:
+        with running.client() as client:
+            start.wait()
+            body = {"model": model, "reason": "race", "override_gate": True}
+            return client.put("/v1/aliases/champion", json=body, headers={"If-Match": f'"{seen}"'}).status_code
+
+    with ThreadPoolExecutor(2) as pool:
+        statuses = sorted(pool.map(ask, models))
+    assert statuses == [200, 412]
+    assert version(running) == seen + 1
+
+
+def test_every_process_serves_the_new_version_within_two_seconds(running: Running) -> None:
+    model = second_model(running.shop, 31)
+    promote_in_store(running.shop, model, version(running))
+    time.sleep(2.0)
+    found = {model_of(httpx.get(running.address + ITEM, headers=running.shop.key)) for _ in range(30)}
+    assert found == {model}  # thirty connections, spread over both processes
+
+
+def test_damaged_file_leaves_the_old_version_live(running: Running) -> None:
+    shop = running.shop
+    with running.client() as client:
+        old = model_of(client.get(ITEM))
+        for seed, damage in ((41, "flip"), (42, "cut")):
+            model = second_model(shop, seed)
+            folder = shop.settings.published_dir / model
+            path = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+            content = bytearray(path.read_bytes())
+            if damage == "flip":
+                content[len(content) // 2] ^= 1
+            path.chmod(0o644)
+            path.write_bytes(bytes(content if damage == "flip" else content[: len(content) // 2]))
+            promote_in_store(shop, model, version(running))
+            assert eventually(lambda: httpx.get(f"{running.address}/health/ready").status_code == 503)
+            said = httpx.get(f"{running.address}/health/ready").json()["reason"] or ""
+            assert "the model before stays live" in said or eventually(
+                lambda: "stays live" in (httpx.get(f"{running.address}/health/ready").json()["reason"] or "")
+            )
+            assert {model_of(client.get(ITEM)) for _ in range(6)} == {old}
+        response = client.post("/v1/aliases/champion/rollback", json={}, headers={"If-Match": f'"{version(running)}"'})
+        assert response.status_code == 200
+        client.post("/v1/aliases/champion/rollback", json={}, headers={"If-Match": f'"{version(running)}"'})
+        assert eventually(lambda: all(_ready(running) for _ in range(10)))
+
+
+def _ready(running: Running) -> bool:
+    return httpx.get(f"{running.address}/health/ready").status_code == 200
+
+
+def test_locked_database_is_503_for_writers_and_nothing_is_lost(running: Running) -> None:
+    path = Path(running.shop.settings.database_url.partition("///")[2].partition("?")[0])
+    engine = open_database(running.shop.settings.database_url)
+    with running.client() as client:
+        tag = {"If-Match": f'"{version(running)}"'}
+        lock = sqlite3.connect(path, isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        answers = [client.get(f"/v1/items/item-0000{n}/explanation") for n in range(3)]
+        body = {"model": current(engine), "reason": "while locked", "override_gate": True}
+        refused = client.put("/v1/aliases/champion", json=body, headers=tag)
+        lock.execute("ROLLBACK")
+        lock.close()
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert refused.status_code == 503
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert tag == {"If-Match": f'"{version(running)}"'}
+    names = {answer.headers["audit-id"] for answer in answers}
+
+    def all_written() -> bool:
+        with reading(engine) as connection:
+            return set(connection.execute(sa.select(audit.c.id).where(audit.c.id.in_(names))).scalars()) == names
+
+    assert eventually(all_written)
+    engine.dispose()
+
+
+def current(engine: sa.Engine) -> str:
+    alias = current_alias(engine)
+    assert alias is not None
+    return alias.model_id
+
+
+def test_slow_client_is_hung_up_on_while_others_are_answered(running: Running) -> None:
+    host, port = running.address.removeprefix("http://").split(":")
+    slow = [socket.create_connection((host, int(port))) for _ in range(20)]
+    began = time.monotonic()
+    for connection in slow:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+    with running.client() as client:
+        assert {client.get(ITEM).status_code for _ in range(20)} == {200}
+    for connection in slow:
+        connection.settimeout(20)
+        assert connection.recv(1000) == b""  # hung up
+        connection.close()
+    assert 2.0 < time.monotonic() - began < 15.0
+
+
+@pytest.mark.slow
+def test_stop_under_load_fails_no_request_and_audits_every_answer(tmp_path: Path) -> None:
+    shop = open_shop(tmp_path, market())
+    counts = {"answered": 0, "failed": 0}
+    failures: list[str] = []
+    lock = threading.Lock()
+    with serving(shop) as server:
+
+        def load(number: int) -> None:
+            """Ask until told to go, as a load balancer would: at `Connection: close` look whether it is ready."""
+            with server.client() as client:
+                while True:
+                    try:
+                        answer = client.get(f"/v1/items/item-0000{number % 6}/recommendation")
+                    except httpx.TransportError as error:
+                        with lock:
+                            counts["failed"] += 1
+                            failures.append(repr(error))
+                        return
+                    with lock:
+                        counts["answered" if answer.status_code == 200 else "failed"] += 1
+                    if answer.headers.get("connection") == "close":
+                        return
+
+        threads = [threading.Thread(target=load, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(1.0)
+        server.supervisor.terminate()
+        assert eventually(lambda: httpx.get(f"{server.address}/health/ready").status_code == 503, 5)
+        for thread in threads:
+            thread.join()
+        assert server.supervisor.wait(timeout=40) == 0
+    assert counts["failed"] == 0, failures
+    assert counts["answered"] > 100
+    engine = open_database(shop.settings.database_url)
+    with reading(engine) as connection:
+        assert connection.execute(sa.select(sa.func.sum(audit_counts.c.served))).scalar() == counts["answered"]
+    assert verify_chain(engine).broken == ()
+    assert len(alias_history(engine)) == 1
+    engine.dispose()
+
+
+def test_full_disk_is_503_and_nothing_is_lost(tmp_path: Path) -> None:
+    require(os.geteuid() == 0, "a small disk can be mounted by root only")
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(small)], capture_output=True, check=False
+    )
+    require(mounted.returncode == 0, "this machine does not let a small disk be mounted")
+    try:
+        _fill_and_free(open_shop(tmp_path / "data", market(), database_url=f"sqlite:///{small}/server.db"), small)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def _fill_and_free(shop: Shop, small: Path) -> None:
+    with serving(shop, workers=1) as server, server.client() as client:
+        filler = small / "filler"
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass
+        tag = {"If-Match": '"1"'}
+        body = {"model": shop.model, "reason": "full", "override_gate": True}
+        refused = client.put("/v1/aliases/champion", json=body, headers=tag)
+        assert refused.status_code == 503, refused.text
+        assert "full" in json.loads(refused.content)["detail"]
+        answer = client.get("/v1/items/item-00001/explanation")
+        assert answer.status_code == 200
+        time.sleep(0.5)  # the audit tries, and waits
+        filler.unlink()
+        engine = open_database(shop.settings.database_url)
+
+        def written() -> bool:
+            with reading(engine) as connection:
+                found = sa.select(audit.c.id).where(audit.c.id == answer.headers["audit-id"])
+                return connection.execute(found).scalar() is not None
+
+        assert eventually(written)
+        assert client.put("/v1/aliases/champion", json=body, headers=tag).status_code == 200
+        assert verify_chain(engine).broken == ()
+        engine.dispose()
