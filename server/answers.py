@@ -129,7 +129,7 @@ def what_if(model: PublishedModel, request: WhatIfRequest) -> bytes:
     table = select_items(model.posterior, [request.item])
     block = build_block(item_facts(table, economics, objective), demand_draws(model.posterior, [request.item]))
     outlook = Outlook(block=block, prices=np.array([request.prices]))
-    rules = [limit for limit in sort_limits(limits.limits()).item]
+    rules = sort_limits(limits.limits()).item
     allowed = {limit.name: limit.allows(outlook)[0] for limit in rules}
     outcomes = [
         {

@@ -16,7 +16,7 @@ from server.finite import content_tag
 from server.guard import Guard
 from server.operations import Ask, Operation, Reply
 from server.problems import MEDIA_TYPE, Failure, FieldProblem, problem_of
-from server.routes import operations
+from server.routes import allowed_methods, operations
 from server.schemas import Strict
 from server.service import serving
 from server.settings import Settings
@@ -98,7 +98,7 @@ def read_query[Query: Strict](text: bytes, schema: type[Query]) -> Query:
     try:
         return msgspec.convert(dict(pairs), schema, strict=False)
     except msgspec.ValidationError as error:
-        raise invalid("query parameters", error) from error
+        raise invalid("query parameters do", error) from error
 
 
 async def read_body(request: AnyRequest, operation: Operation) -> Any:
@@ -126,9 +126,21 @@ async def read_body(request: AnyRequest, operation: Operation) -> Any:
     try:
         return msgspec.json.decode(content, type=operation.body)
     except msgspec.ValidationError as error:
-        raise invalid("body", error) from error
+        try:
+            return msgspec.convert(whole_numbers(msgspec.json.decode(content)), operation.body)
+        except msgspec.ValidationError:
+            raise invalid("body does", error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Failure("invalid-request", f"The body is not JSON: {error}.") from error
+
+
+def whole_numbers(value: Any) -> Any:
+    """Plain values with 3.0 as 3: JSON has one kind of number, and its schemas call both an integer."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: whole_numbers(part) for name, part in value.items()}
+    return [whole_numbers(part) for part in value] if isinstance(value, list) else value
 
 
 def invalid(what: str, error: msgspec.ValidationError) -> Failure:
@@ -136,14 +148,14 @@ def invalid(what: str, error: msgspec.ValidationError) -> Failure:
 
     Examples
     --------
-    >>> failure = invalid("body", msgspec.ValidationError("Expected `float`, got `str` - at `$.prices[0]`"))
+    >>> failure = invalid("body does", msgspec.ValidationError("Expected `float`, got `str` - at `$.prices[0]`"))
     >>> failure.errors[0].pointer, failure.errors[0].detail
     ('/prices/0', 'Expected `float`, got `str`')
     """
     text, _, place = str(error).partition(" - at `")
     path = place.rstrip("`").removeprefix("$").replace("[...]", "/*").replace("[", "/").replace("]", "")
     problem = FieldProblem(pointer=path.replace(".", "/"), detail=text)
-    return Failure("invalid-request", f"The {what} do not fit the schema: {error}.", (problem,))
+    return Failure("invalid-request", f"The {what} not fit the schema: {error}.", (problem,))
 
 
 def send_reply(answered: Reply, request: AnyRequest) -> Response[Any]:
@@ -187,19 +199,4 @@ def answer_problem(request: AnyRequest, error: Exception) -> Response[bytes]:
         status_code=problem.status,
         media_type=MEDIA_TYPE,
         headers={"cache-control": "no-store", **headers},
-    )
-
-
-def allowed_methods(path: str) -> list[str]:
-    """Methods that an address knows."""
-    parts = path.strip("/").split("/")
-    found = {operation.method for operation in operations() if fits(operation.path, parts)}
-    return sorted({*found, "OPTIONS"})
-
-
-def fits(template: str, parts: list[str]) -> bool:
-    """Whether the parts of a path fit an address's template."""
-    wanted = template.strip("/").split("/")
-    return len(wanted) == len(parts) and all(
-        want.startswith("{") or want == part for want, part in zip(wanted, parts, strict=True)
     )

@@ -32,7 +32,7 @@ def read_cursor(cursor: str | None) -> str | None:
     try:
         return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
-        raise Failure("invalid-request", "The cursor is none of ours; use `next` of the page before.") from error
+        raise Failure("unprocessable", "The cursor is none of ours; use `next` of the page before.") from error
 
 
 def read_number(cursor: str | None) -> int:
@@ -47,5 +47,5 @@ def read_number(cursor: str | None) -> int:
     if text is None:
         return 0
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
-        raise Failure("invalid-request", "The cursor is none of ours; use `next` of the page before.")
+        raise Failure("unprocessable", "The cursor is none of ours; use `next` of the page before.")
     return int(text)

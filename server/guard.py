@@ -18,6 +18,7 @@ from bayes_pricing.errors import PricingError
 from server.logs import RequestLog, log_request
 from server.metrics import observe_request
 from server.problems import MEDIA_TYPE, Failure, problem_of
+from server.routes import allowed_methods
 from server.store.idempotency import StoredAnswer, Ticket, abandon, begin, complete
 from server.store.keys import ANYBODY, Principal
 
@@ -105,7 +106,10 @@ class Guard:
         state["request_id"] = passage.request_id
         self._require_host(given)
         if path.startswith(OPEN):
-            await self._inner(scope, receive, send)
+            if method_of(scope) == "OPTIONS":
+                await _tell_methods(path, send)
+            else:
+                await self._inner(scope, receive, send)
             return
         service: Service = self._app.state.service
         if self._in_flight > self._settings.in_flight_limit:
@@ -119,6 +123,9 @@ class Guard:
                 f"The key {principal.name!r} has used up its rate; wait {wait:.2f} seconds.",
                 headers={"retry-after": str(max(int(wait + 0.999), 1))},
             )
+        if method_of(scope) == "OPTIONS":
+            await _tell_methods(path, send)
+            return
         if path.endswith(UNHURRIED):
             await self._inner(scope, receive, send)
             return
@@ -252,6 +259,15 @@ async def send_problem(error: BaseException, request_id: str, send: Send) -> Non
         }
     )
     await send({"type": "http.response.body", "body": content, "more_body": False})
+
+
+async def _tell_methods(path: str, send: Send) -> None:
+    methods = allowed_methods(path)
+    if not methods:
+        raise Failure("not-found", f"There is no address {path!r}; see /schema.")
+    allow = (b"allow", ", ".join(methods).encode())
+    await send({"type": "http.response.start", "status": 204, "headers": [allow]})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _replay(stored: StoredAnswer, send: Send) -> None:

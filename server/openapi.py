@@ -160,7 +160,7 @@ def _without_null(part: dict[str, Any]) -> dict[str, Any]:
 def _request_body(operation: Operation) -> dict[str, Any]:
     if operation.body is bytes:
         binary: dict[str, dict[str, Any]] = {
-            media: {"schema": {"type": "string", "format": "binary"}} for media in operation.media
+            media: {"schema": {"type": "string", "format": "binary", "minLength": 1}} for media in operation.media
         }
         binary["text/csv"]["example"] = "item,category,period,price,quantity\ntea,drinks,2026-01-05,9.5,120\n"
         return {"required": True, "content": binary}
@@ -184,6 +184,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     statuses |= set(WITH_KEY) if operation.scope else set()
     statuses |= set(WITH_BODY) if operation.body is not None else set()
     statuses |= {409, 422} if operation.method in ("POST", "PUT") else set()
+    statuses |= {404} if "model" in operation.query.__struct_fields__ else set()
+    statuses |= {404, 422} if "cursor" in operation.query.__struct_fields__ else set()
     statuses |= {428} if operation.if_match else set()
     for status in sorted(statuses):
         responses[str(status)] = _problem_response(status)

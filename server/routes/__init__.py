@@ -33,3 +33,17 @@ def operations() -> tuple[Operation, ...]:
         documents,
     )  # fmt: skip
     return tuple(operation for room in rooms for operation in room.OPERATIONS)
+
+
+def allowed_methods(path: str) -> list[str]:
+    """Methods that an address knows; none where there is no such address."""
+    parts = path.strip("/").split("/")
+    found = {operation.method for operation in operations() if _fits(operation.path, parts)}
+    return sorted({*found, "OPTIONS"}) if found else []
+
+
+def _fits(template: str, parts: list[str]) -> bool:
+    wanted = template.strip("/").split("/")
+    return len(wanted) == len(parts) and all(
+        want.startswith("{") or want == part for want, part in zip(wanted, parts, strict=True)
+    )

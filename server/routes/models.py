@@ -117,7 +117,8 @@ def expected_version(given: str) -> int:
 def about_record(record: ModelRecord) -> dict[str, Any]:
     """A model's record with the gate's verdict."""
     plain: dict[str, Any] = msgspec.to_builtins(record)
-    return {**plain, "verdict": msgspec.to_builtins(record.verdict)}
+    verdict = record.verdict
+    return {**plain, "verdict": {"passed": verdict.passed, **msgspec.to_builtins(verdict)}}
 
 
 def elasticity_rows(model: Any, level: str, after: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
