@@ -36,7 +36,7 @@ DEFAULT_TAIL = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Totals:
+class Totals:
     """Sums over items, arrays (metric, S); and how many items break each limit."""
 
     change: Floats
@@ -66,9 +66,8 @@ def assemble(
     parts = problem.over_blocks(lambda where, block: _decide_block(problem, judged, solution, where, block, values))
     items = [item for decided, _ in parts for item in decided]
     totals = _added([part for _, part in parts])
-    portfolio = _portfolio(problem, solution, totals)
+    portfolio = portfolio_decision(problem, solution, totals)
     items = _with_contributions(problem, items, portfolio, solution.chosen_on)
-    as_of = problem.table["last_period"].max() if "last_period" in problem.table.columns else None
     return PriceDecision(
         items=tuple(items),
         portfolio=portfolio,
@@ -76,20 +75,20 @@ def assemble(
         economics=problem.economics,
         limits=problem.limits.every,
         horizon_periods=problem.horizon_periods,
-        data_as_of=as_of if isinstance(as_of, date | int) else None,
-        stale_on=_stale_on(problem.table, problem.horizon_periods),
+        data_as_of=last_period(problem.table),
+        stale_on=stale_on(problem.table, problem.horizon_periods),
         model=problem.posterior.id,
         seed=seed,
-        findings=(*findings, *_general_findings(problem), *_held_out_findings(problem, portfolio)),
+        findings=(*findings, *general_findings(problem), *held_out_findings(problem, portfolio)),
     )  # fmt: skip
 
 
-def _added(parts: list[_Totals]) -> _Totals:
+def _added(parts: list[Totals]) -> Totals:
     broken: dict[str, int] = {}
     for part in parts:
         for name, count in part.broken.items():
             broken[name] = broken.get(name, 0) + count
-    return _Totals(
+    return Totals(
         change=np.sum([part.change for part in parts], axis=0),
         current=np.sum([part.current for part in parts], axis=0),
         broken=broken,
@@ -107,7 +106,7 @@ class _Money:
 
 def _decide_block(
     problem: Problem, judged: Judged, solution: Solution, where: slice, block: Block, values: dict[Objective, UnitValue]
-) -> tuple[list[ItemDecision], _Totals]:
+) -> tuple[list[ItemDecision], Totals]:
     chosen = solution.prices[where]
     moved = np.flatnonzero(np.abs(np.log(chosen / block.facts.current_price)) > SMALLEST_MOVE)
     money, totals = _money(problem, block, where, chosen, moved, values)
@@ -143,11 +142,11 @@ def _money(
     chosen: Floats,
     moved: NDArray[np.intp],
     values: dict[Objective, UnitValue],
-) -> tuple[_Money, _Totals]:
+) -> tuple[_Money, Totals]:
     part = block.part(moved)
     growth = part.growth(chosen[moved])
     shape = (len(OBJECTIVES), problem.total_draws)
-    totals = _Totals(change=np.zeros(shape), current=np.zeros(shape), broken={})
+    totals = Totals(change=np.zeros(shape), current=np.zeros(shape), broken={})
     money = _Money(summaries={}, mean=np.zeros(len(chosen)), probability_better=np.zeros(len(chosen)))
     for index, metric in enumerate(OBJECTIVES):
         value = values[metric].part(where)
@@ -207,7 +206,8 @@ def _actions(judged: Judged, where: slice, moved: NDArray[np.intp]) -> list[Acti
     return actions
 
 
-def _portfolio(problem: Problem, solution: Solution, totals: _Totals) -> PortfolioDecision:
+def portfolio_decision(problem: Problem, solution: Solution, totals: Totals) -> PortfolioDecision:
+    """The decision as a whole, recomputed from sums over items on the draws."""
     place = OBJECTIVES.index(problem.objective)
     costless = bool(np.isnan(problem.facts.profit.charge).all())
     metrics = [metric for metric in OBJECTIVES if metric != "profit" or not costless]
@@ -224,7 +224,7 @@ def _portfolio(problem: Problem, solution: Solution, totals: _Totals) -> Portfol
         residuals.append((problem.limits.ladder.name, float(off.sum())))
     limited = change if chosen_on is None else change[chosen_on]
     residuals += portfolio_residuals(problem, solution.prices, limited, float(totals.current[place].mean()))
-    objective = float(change.mean())
+    objective = float(change.mean()) if solution.worth is None else solution.worth.value(change)
     feasible = all(amount == 0 for _, amount in residuals)
     bound = max(solution.upper_bound, objective) if feasible else solution.upper_bound
     return PortfolioDecision(
@@ -232,6 +232,7 @@ def _portfolio(problem: Problem, solution: Solution, totals: _Totals) -> Portfol
         upper_bound=bound,
         gap=_gap(objective, bound),
         certificate=solution.certificate,
+        certified=solution.certified,
         expected_shortfall=risk,
         shortfall_share=share,
         expected_shortfall_held_out=None if held_out is None else _shortfall(change[held_out], share),
@@ -287,8 +288,14 @@ def _with_contributions(
     return [replace(item, shortfall_contribution=float(part)) for item, part in zip(items, parts, strict=True)]
 
 
-def _stale_on(table: pl.DataFrame, horizon_periods: float) -> date | int | None:
-    """Last period plus the horizon; the length of a period is the median spacing of the items' rows."""
+def last_period(table: pl.DataFrame) -> date | int | None:
+    """The day or number of the last period of the data."""
+    last = table["last_period"].max() if "last_period" in table.columns else None
+    return last if isinstance(last, date | int) else None
+
+
+def stale_on(table: pl.DataFrame, horizon_periods: float) -> date | int | None:
+    """When a decision goes stale: last period plus the horizon (a period is the median spacing of rows)."""
     if not {"first_period", "last_period", "rows"} <= set(table.columns):
         return None
     last = table["last_period"].max()
@@ -304,7 +311,8 @@ def _stale_on(table: pl.DataFrame, horizon_periods: float) -> date | int | None:
     return None if spacing is None else last + timedelta(days=round(spacing * horizon_periods))
 
 
-def _general_findings(problem: Problem) -> list[Finding]:
+def general_findings(problem: Problem) -> list[Finding]:
+    """Findings that hold for the decision as a whole, whatever the prices."""
     found: list[Finding] = []
     if problem.objective != "profit":
         found.append(
@@ -323,7 +331,8 @@ def _general_findings(problem: Problem) -> list[Finding]:
     return found
 
 
-def _held_out_findings(problem: Problem, portfolio: PortfolioDecision) -> list[Finding]:
+def held_out_findings(problem: Problem, portfolio: PortfolioDecision) -> list[Finding]:
+    """A finding where the limit on the shortfall does not hold on draws that took no part in choosing."""
     shortfall, held_out = problem.limits.shortfall, portfolio.expected_shortfall_held_out
     if shortfall is None or held_out is None or held_out <= shortfall.amount:
         return []

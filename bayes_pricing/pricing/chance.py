@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from bayes_pricing.errors import Finding, Refusal
 from bayes_pricing.pricing.functionals import TailMean
-from bayes_pricing.pricing.judging import Judged
 from bayes_pricing.pricing.portfolio import Portfolio
 from bayes_pricing.pricing.portfolio_limits import MaxLossQuantile
 from bayes_pricing.pricing.relaxing import relax
@@ -25,12 +24,14 @@ from bayes_pricing.pricing.whole import Whole, choose_whole, taken
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 
-HALVINGS = 8
-"""Halvings of the tail share: known to a two-hundredth of its range."""
+HALVINGS = 7
+"""Halvings of the tail share: known to a hundredth of its range."""
+FREE = 10
+"""Choosers left to the integer programme of each trial: it is the tail share that decides, not the last rung."""
 
 
 def solve_with_quantile(
-    portfolio: Portfolio, judged: Judged, limit: MaxLossQuantile, *, engine: str, chosen_on: Places | None
+    portfolio: Portfolio, limit: MaxLossQuantile, *, engine: str, chosen_on: Places | None
 ) -> Solution:
     """Best prices found under a limit on the probability of a loss, beside the portfolio's other limits.
 
@@ -47,7 +48,7 @@ def solve_with_quantile(
     free = relax(portfolio, portfolio.rows)
     if free is None:
         raise Refusal([_conflict(limit, None)])
-    best = choose_whole(portfolio, free)
+    best = choose_whole(portfolio, free, free=FREE)
     lowest, highest = limit.probability, 1.0
     if best is None or _probability(portfolio, best, limit, chosen_on) > limit.probability:
         best = None
@@ -71,6 +72,7 @@ def solve_with_quantile(
         f"{limit.name}, which is kept but not certified as best",
         engine=f"{engine}, tail share searched",
         chosen_on=chosen_on,
+        worth=portfolio.functional,
     )
 
 
@@ -78,7 +80,7 @@ def _within(portfolio: Portfolio, limit: MaxLossQuantile, share: float, among: P
     tails = (*portfolio.tails, (TailMean(share=min(share, 0.999), among=among), -limit.amount))
     limited = replace(portfolio, tails=tails)
     relaxed = relax(limited, limited.rows)
-    return None if relaxed is None else choose_whole(limited, relaxed)
+    return None if relaxed is None else choose_whole(limited, relaxed, free=FREE)
 
 
 def _probability(portfolio: Portfolio, whole: Whole, limit: MaxLossQuantile, among: Places | None) -> float:
@@ -91,7 +93,7 @@ def _smallest(portfolio: Portfolio, limit: MaxLossQuantile, among: Places | None
     tail = TailMean(share=limit.probability, among=among)
     safest = replace(portfolio, functional=tail)
     relaxed = relax(safest, safest.rows)
-    whole = None if relaxed is None else choose_whole(safest, relaxed)
+    whole = None if relaxed is None else choose_whole(safest, relaxed, free=FREE)
     return None if whole is None else _probability(portfolio, whole, limit, among)
 
 

@@ -62,7 +62,7 @@ def solve_coupled(
     chosen_on = chosen_draws(problem, seed)
     engine = LADDER_ENGINE if portfolio.options.choosers < DECOMPOSED_FROM else DECOMPOSITION_ENGINE
     if problem.limits.quantile is not None:
-        return solve_with_quantile(portfolio, judged, problem.limits.quantile, engine=engine, chosen_on=chosen_on)
+        return solve_with_quantile(portfolio, problem.limits.quantile, engine=engine, chosen_on=chosen_on)
     tied = problem.limits.order is not None or problem.limits.same is not None
     if functional is None and not tied and keeps(portfolio, portfolio.rows, portfolio.nearest(separable.prices)):
         return replace(separable, chosen_on=chosen_on)
@@ -79,6 +79,7 @@ def solve_coupled(
         engine=engine,
         shadow_prices=_shadow_prices(portfolio, relaxed),
         chosen_on=chosen_on,
+        worth=functional,
     )
 
 

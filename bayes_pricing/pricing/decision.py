@@ -151,7 +151,7 @@ class PortfolioDecision:
     Attributes
     ----------
     objective : float
-        Expected change of the objective per period.
+        Expected change of the objective per period; its certainty equivalent where a utility was maximised.
     upper_bound : float
         No allowed prices among the candidates have a higher expected change.
     gap : float
@@ -159,6 +159,8 @@ class PortfolioDecision:
         that somebody gave earn more than the limits allow.
     certificate : str
         What the bound rests on.
+    certified : bool
+        Whether the bound is proven: for more than eight items whose prices cross it is only the best value found.
     expected_shortfall : float or None
         Mean loss over the worst `shortfall_share` of draws, a loss positive; None with too few draws.
     expected_shortfall_held_out : float or None
@@ -194,6 +196,7 @@ class PortfolioDecision:
     recommended: dict[str, Estimate]
     change_draws: xr.DataArray
     current_draws: xr.DataArray
+    certified: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

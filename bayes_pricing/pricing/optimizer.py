@@ -13,7 +13,9 @@ from bayes_pricing.errors import Finding, Refusal, SpecError
 from bayes_pricing.pricing.assembling import assemble
 from bayes_pricing.pricing.constraints import Limit
 from bayes_pricing.pricing.coupled import solve_coupled
+from bayes_pricing.pricing.crossed import optimize_crossed, prices_cross
 from bayes_pricing.pricing.decision import PriceDecision
+from bayes_pricing.pricing.functionals import ExponentialUtility
 from bayes_pricing.pricing.judging import Judged, judge_given, judge_items
 from bayes_pricing.pricing.ladder import GRID_POINTS
 from bayes_pricing.pricing.problem import build_problem
@@ -35,6 +37,7 @@ def optimize_prices(
     seed: int,
     items: Sequence[str] | None = None,
     testing: TestingRule | None = DEFAULT_TESTING,
+    utility: ExponentialUtility | None = None,
 ) -> PriceDecision:
     """Prices that are expected to earn most under the limits, with their worth, their risk and how good they can be.
 
@@ -57,6 +60,8 @@ def optimize_prices(
         When left out, all that are still sold when the data end; a finding names the others.
     testing : TestingRule or None
         When an item is to be tested first; None never asks for a test.
+    utility : ExponentialUtility, optional
+        Maximise the certainty equivalent of the whole portfolio's change instead of its mean.
 
     Returns
     -------
@@ -67,7 +72,8 @@ def optimize_prices(
     SpecError
         For options that make no sense.
     Refusal
-        If portfolio limits cannot be met by any allowed prices; the finding names the largest attainable floor.
+        If portfolio limits cannot be met by any allowed prices; the findings name the conflicting ones and the largest
+        attainable floors.
     """
     gone: tuple[Finding, ...] = ()
     if items is None:
@@ -75,10 +81,13 @@ def optimize_prices(
     problem = build_problem(
         posterior, economics, objective, limits, horizon_periods=horizon_periods, items=items, testing=testing
     )
+    if prices_cross(problem):
+        decision = optimize_crossed(problem, seed=seed, functional=utility)
+        return replace(decision, findings=(*decision.findings, *gone))
     judged = judge_items(problem)
     solution = _separable(judged)
-    if problem.limits.couples:
-        solution = solve_coupled(problem, judged, solution, seed=seed)
+    if problem.limits.couples or utility is not None:
+        solution = solve_coupled(problem, judged, solution, seed=seed, functional=utility)
     decision = assemble(problem, judged, solution, seed=seed)
     return replace(decision, findings=(*decision.findings, *gone))
 

@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Places = NDArray[np.intp]
 
-SECONDS = 10.0
+SECONDS = 5.0
 """Longest one integer programme may take; what it has found by then is used and its distance from the bound shown."""
 INTEGER_GAP = 1e-4
 SMALL_PROBLEM = 100

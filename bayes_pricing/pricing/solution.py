@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.pricing.decision import ShadowPrice
+from bayes_pricing.pricing.functionals import Functional
 
 Floats = NDArray[np.float64]
 
@@ -25,6 +26,10 @@ class Solution:
         Of the coupling limits.
     chosen_on : array of int or None
         Draws on which a portfolio risk limit was enforced; None for all.
+    certified : bool
+        Whether the bound is proven; otherwise it is only the best value found.
+    worth : Functional or None
+        What was maximised of the change per draw; None for its mean.
     """
 
     prices: Floats
@@ -33,3 +38,5 @@ class Solution:
     engine: str
     shadow_prices: tuple[ShadowPrice, ...] = ()
     chosen_on: NDArray[np.intp] | None = None
+    certified: bool = True
+    worth: Functional | None = None

@@ -57,8 +57,11 @@ def keeps(portfolio: Portfolio, rows: Rows, chosen: Places) -> bool:
     return all(tail.value(change) >= floor - BROKEN * max(abs(floor), scale) for tail, floor in portfolio.tails)
 
 
-def choose_whole(portfolio: Portfolio, relaxed: Relaxed) -> Whole | None:
-    """Whole prices near the relaxed answer; None where none were found that keep the rows."""
+def choose_whole(portfolio: Portfolio, relaxed: Relaxed, *, free: int = FREE_CHOOSERS) -> Whole | None:
+    """Whole prices near the relaxed answer; None where none were found that keep the rows.
+
+    `free` choosers are left to the integer programme at first, four times as many each time that this is not enough.
+    """
     options, rows = portfolio.options, relaxed.rows
     score = lagrangian_score(options, rows, relaxed.answer.prices)
     best = options.best(score)
@@ -70,14 +73,14 @@ def choose_whole(portfolio: Portfolio, relaxed: Relaxed) -> Whole | None:
     order = np.argsort(np.where(split > 0, -1.0, margin), kind="stable")
     label = chain_neighbours(options.chains, options.choosers)
     found: Whole | None = None
-    free = FREE_CHOOSERS
+    most = MOST_FREE if free == FREE_CHOOSERS else free
     while True:
         loose = np.isin(label, label[order[:free]])
         again = _among(portfolio, rows, best, loose)
         if again is not None and (found is None or again.value > found.value):
             found = again
         close = found is not None and relaxed.bound - found.value <= CLOSE_ENOUGH * abs(relaxed.bound)
-        if close or free >= options.choosers or (found is not None and free >= MOST_FREE):
+        if close or free >= options.choosers or (found is not None and free >= most):
             return found
         free *= 4
 
