@@ -19,6 +19,7 @@ def explain(
     item: str,
     policy: Path | None = None,
     length: Literal["headline", "paragraph", "full"] = "full",
+    period_name: str | None = None,
     seed: int = 1,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> Answer:
@@ -33,7 +34,9 @@ def explain(
     policy
         TOML file with objective and limits under the flags' own names, instead of flags.
     length
-        How much prose: a headline of at most 25 words, a paragraph, or everything.
+        How much prose: a headline of at most 25 words, a paragraph of reasons, or everything.
+    period_name
+        What a period is called, e.g. week; left out, read off the calendar of the sales.
     seed
         Same seed, same answer.
     json
@@ -43,17 +46,20 @@ def explain(
 
     from bayes_pricing.cli.policy import decidable, decide, read_policy
     from bayes_pricing.pricing import explanation
+    from bayes_pricing.pricing.phrases import calendar_word
     from bayes_pricing.pricing.wording import word
     from bayes_pricing.registry import load_fit
 
     money, limits = read_policy(policy, money or MoneyFlags(), limits or LimitFlags())
-    coupled = limits.max_shortfall is not None or limits.max_changes is not None
+    coupled = any(limit.enforced != "mask" for limit in limits.limits())
     with progress_bar() as progress:
         progress(0.1, "reading the model")
-        posterior = decidable(load_fit(model.model_dir))
+        fitted = load_fit(model.model_dir)
+        posterior = decidable(fitted)
         progress(0.3, "judging prices on every posterior draw")
         decision = decide(posterior, money, limits, seed=seed, items=None if coupled else [item])
-        explained = explanation.explain(posterior, decision, item)
+        called = period_name or calendar_word(fitted.summary)
+        explained = explanation.explain(posterior, decision, item, period=called, findings=fitted.findings)
     document = {
         "status": "ok",
         **msgspec.to_builtins(explained),

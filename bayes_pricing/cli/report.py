@@ -10,6 +10,8 @@ from cyclopts import Parameter
 from bayes_pricing.cli.decision_flags import LimitFlags, ModelFlags, MoneyFlags
 from bayes_pricing.cli.output import Answer, progress_bar
 
+FULLY_TOLD = 16
+"""Items of a portfolio small enough that every one is explained; of a larger one, only the boldest changes."""
 STORIES = 3
 
 
@@ -20,7 +22,7 @@ def report(
     *,
     out: Path,
     policy: Path | None = None,
-    period_name: str = "period",
+    period_name: str | None = None,
     seed: int = 1,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> Answer:
@@ -35,7 +37,7 @@ def report(
     policy
         TOML file with objective and limits under the flags' own names, instead of flags.
     period_name
-        What a period is called, e.g. week.
+        What a period is called, e.g. week; left out, read off the calendar of the sales.
     seed
         Same seed, same decision.
     json
@@ -43,6 +45,7 @@ def report(
     """
     from bayes_pricing.cli.policy import decidable, decide, read_policy
     from bayes_pricing.pricing.decision import boldest_changes
+    from bayes_pricing.pricing.phrases import calendar_word
     from bayes_pricing.registry import load_fit
     from bayes_pricing.reporting import assemble
     from bayes_pricing.reporting.content import Report
@@ -55,15 +58,18 @@ def report(
         progress(0.3, "judging prices on every posterior draw")
         decision = decide(decidable(fitted), money, limits, seed=seed)
         progress(0.8, "writing the report")
-        stories = [item.item for item in boldest_changes(decision, STORIES)]
+        told = decision.items if len(decision.items) <= FULLY_TOLD else boldest_changes(decision, STORIES)
+        called = period_name or calendar_word(fitted.summary)
         path = write_report(
             Report(
                 title=f"Prices from {model.model_dir.name}",
                 question=f"Which prices bring the most {decision.objective} within the limits?",
-                period=period_name,
+                period=called,
                 sales=assemble.sales_part(fitted, "Sales of the fitted model"),
                 demand=assemble.demand_part(fitted, seed=seed),
-                decision=assemble.decision_part(fitted.posterior, decision, stories, period_name),
+                decision=assemble.decision_part(
+                    fitted.posterior, decision, [item.item for item in told], called, fitted.findings
+                ),
                 trust=assemble.trust_part(fitted),
                 provenance=assemble.provenance(fitted, fitted.seconds, f"report --model-dir {model.model_dir}"),
             ),

@@ -27,7 +27,6 @@ from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.tree_kernels import cholesky_inverse
 from bayes_pricing.demand.tree_lanes import Integers
 from bayes_pricing.demand.tree_posterior import TreePosterior
-from bayes_pricing.demand.tree_prior import correlation_factor, split_theta
 from bayes_pricing.errors import SpecError
 
 MOST_DRAWS = 400
@@ -173,10 +172,8 @@ def _level_factor(posterior: TreePosterior, level: int, used: Integers) -> Float
     """Cholesky factors of a level's covariance around its parent, (draws, k, k)."""
     if level == 0:
         return np.ascontiguousarray(np.moveaxis(posterior.item_factor[:, :, used], -1, 0))
-    k = posterior.kernel.k
     theta = posterior.draws.theta.reshape(-1, posterior.draws.theta.shape[-1])[used]
-    log_sd, partials = split_theta(theta, len(posterior.data.level_names), k)
-    return np.exp(log_sd[:, level])[..., None] * correlation_factor(partials[:, level], k)
+    return np.ascontiguousarray(posterior.prior.layout.factors(theta)[:, level])
 
 
 def _noise_weight(posterior: TreePosterior, items: Integers, used: Integers) -> Floats:

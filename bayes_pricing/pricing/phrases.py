@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from datetime import date
 
+from bayes_pricing.data.panel import PanelSummary
+
 SCALE = (
     (0.99, "virtually certain"),
     (0.95, "extremely likely"),
@@ -134,3 +136,8 @@ def period_word(first: date | int | None, last: date | int | None, periods: floa
         days = (last - first).days / periods
         return next((name for low, high, name in PERIODS if low <= days <= high), PERIOD)
     return PERIOD
+
+
+def calendar_word(summary: PanelSummary) -> str:
+    """What a period of a panel is called, by its calendar; ``period`` where that does not say."""
+    return period_word(summary.first_period, summary.last_period, summary.periods - 1)

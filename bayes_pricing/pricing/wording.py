@@ -188,13 +188,20 @@ def _portfolio_limits(explanation: Explanation) -> tuple[str, ...]:
 
 
 def _limits(explanation: Explanation) -> list[str]:
-    tied, period = _words(explanation, _portfolio_limits(explanation)), explanation.period
+    tied = _words(explanation, _portfolio_limits(explanation))
     held = [f"It is kept from its own best price by {joined(tied)}."] if tied else []
     return held + [
-        f"It is held by {limit.words}: {limit.looser_words} would bring {_money(explanation, limit.looser)} more a "
-        f"{period}, {limit.tighter_words} {_money(explanation, limit.tighter)} less."
+        f"It is held by {limit.words}: {limit.looser_words} would {_step(explanation, limit.looser, 'bring', 'more')}, "
+        f"{limit.tighter_words} {_step(explanation, limit.tighter, 'cost', '')}."
         for limit in explanation.limits
     ]
+
+
+def _step(explanation: Explanation, value: float, verb: str, more: str) -> str:
+    """What one step of a limit does; with a price ladder it may not reach the next rung."""
+    if value == 0:
+        return f"{verb} nothing"
+    return " ".join(f"{verb} {_money(explanation, value)} {more} a {explanation.period}".split())
 
 
 def _flip(explanation: Explanation) -> list[str]:

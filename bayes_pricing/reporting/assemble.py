@@ -12,20 +12,24 @@ from bayes_pricing.demand.elasticity import elasticity_table, variation_table
 from bayes_pricing.demand.fit import DemandFit
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.spec import DemandSpec, Priors
+from bayes_pricing.errors import Finding
+from bayes_pricing.pricing.constraints import PriceLadder
 from bayes_pricing.pricing.curve import price_curve
-from bayes_pricing.pricing.decision import PROBABILITY, PriceDecision
-from bayes_pricing.pricing.explanation import explain
+from bayes_pricing.pricing.decision import PROBABILITY, ItemDecision, PriceDecision
+from bayes_pricing.pricing.explanation import Explanation, explain
 from bayes_pricing.pricing.wording import word
 from bayes_pricing.registry import library_versions
 from bayes_pricing.reporting.content import (
     DecisionPart,
     DemandPart,
+    Fact,
     ItemStory,
     PriceCurve,
     Provenance,
     SalesPart,
     TrustPart,
 )
+from bayes_pricing.reporting.formats import percent_change, price, signed
 
 MODEL_WORDS = {
     "lognormal": "log-normal demand",
@@ -34,6 +38,8 @@ MODEL_WORDS = {
 }
 PRIOR_DRAWS = 4000
 PRICE_RISE = 1.1
+CURVE_REACH = (0.75, 1.33)
+"""How far below and above the prices in question a curve is drawn, as shares of them."""
 
 
 def sales_part(fitted: DemandFit, source: str) -> SalesPart:
@@ -104,25 +110,33 @@ def posterior_revenue_change(posterior: DemandPosterior, rng: np.random.Generato
 
 
 def decision_part(
-    posterior: DemandPosterior, decision: PriceDecision, stories: Sequence[str], period: str
+    posterior: DemandPosterior,
+    decision: PriceDecision,
+    stories: Sequence[str],
+    period: str,
+    findings: Sequence[Finding] = (),
 ) -> DecisionPart:
-    """The decision, with the stories of some items in the order given."""
-    return DecisionPart(
-        decision=decision, stories=tuple(item_story(posterior, decision, item, period) for item in stories)
-    )
+    """The decision, with the stories of some items in the order given; `findings` are those of the fit."""
+    told = tuple(item_story(posterior, decision, item, period, findings) for item in stories)
+    return DecisionPart(decision=decision, stories=told)
 
 
-def item_story(posterior: DemandPosterior, decision: PriceDecision, item: str, period: str) -> ItemStory:
+def item_story(
+    posterior: DemandPosterior, decision: PriceDecision, item: str, period: str, findings: Sequence[Finding] = ()
+) -> ItemStory:
     """One item's decision in words and as a curve."""
-    explained = explain(posterior, decision, item)
+    explained = explain(posterior, decision, item, period=period, findings=findings)
     decided = decision.item(item)
     currency = decision.economics.currency or "currency"
     return ItemStory(
         item=item,
+        action=decided.action,
         headline=word(explained, "headline"),
         paragraph=word(explained, "paragraph"),
+        full=tuple(word(explained, "full").split("\n\n")[2:]),
+        facts=_story_facts(explained, currency),
         curve=PriceCurve(
-            points=price_curve(posterior, decision, item),
+            points=_near(price_curve(posterior, decision, item), decided),
             current_price=decided.current_price,
             recommended_price=decided.price,
             lowest_price=explained.support.lowest_price,
@@ -133,6 +147,35 @@ def item_story(posterior: DemandPosterior, decision: PriceDecision, item: str, p
             probability=PROBABILITY,
         ),
     )
+
+
+def _near(points: pl.DataFrame, decided: ItemDecision) -> pl.DataFrame:
+    """The part of a curve around the prices in question: what lies far off would flatten all that matters."""
+    low, high = sorted((decided.current_price, decided.price))
+    return points.filter(pl.col("price").is_between(CURVE_REACH[0] * low, CURVE_REACH[1] * high))
+
+
+def _story_facts(explained: Explanation, currency: str) -> tuple[Fact, ...]:
+    """Today's price and the new one, what that changes, and what holds it at what cost."""
+    decided, unit = explained.decision, f"{currency} per unit"
+    facts = [Fact(label="Today", value=price(decided.current_price), unit=unit)]
+    if decided.recommended_price is not None:
+        move = percent_change(decided.recommended_price / decided.current_price - 1.0)
+        facts.append(Fact(label="New price", value=f"{price(decided.recommended_price)} ({move})", unit=unit))
+    per = f"{'units' if explained.objective == 'units' else currency} per {explained.period}"
+    change = {"revenue": decided.revenue, "profit": decided.profit, "units": decided.units}[explained.objective]
+    if change is not None and decided.action == "change":
+        facts.append(Fact(label=f"Change of {explained.objective}", value=change, unit=per))
+    for limit in explained.limits:
+        looser, tighter = (signed(value) if value else "nothing" for value in (limit.looser, limit.tighter))
+        cost = f"{limit.looser_words} would bring {looser}, {limit.tighter_words} {tighter}"
+        facts.append(Fact(label="What holds it", value=f"{limit.words}: {cost}", unit=per))
+    tied = [force.words for force in explained.policy if force.portfolio and force.name in decided.binding]
+    facts += [Fact(label="What holds it", value=words) for words in tied]
+    if not decided.binding and decided.action in ("change", "hold"):
+        rungs = [force.words for force in explained.policy if force.name == PriceLadder.name]
+        facts.append(Fact(label="What holds it", value=f"nothing but {rungs[0]}" if rungs else "nothing"))
+    return tuple(facts)
 
 
 def trust_part(fitted: DemandFit) -> TrustPart:

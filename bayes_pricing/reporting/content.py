@@ -14,7 +14,7 @@ from bayes_pricing.data.panel import PanelSummary
 from bayes_pricing.demand.diagnostics import Diagnostics
 from bayes_pricing.demand.identification import Identification
 from bayes_pricing.errors import Finding
-from bayes_pricing.pricing.decision import Estimate, PriceDecision
+from bayes_pricing.pricing.decision import Action, Estimate, PriceDecision
 from bayes_pricing.reporting.marks import POSTERIOR, require_columns
 
 Floats = NDArray[np.float64]
@@ -158,17 +158,31 @@ class PriceCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ItemStory:
-    """Why one item's price should move: in a headline, in a paragraph, and as a curve."""
+    """What is to be done about one item's price and why: in a headline, a paragraph, facts and a curve.
+
+    Attributes
+    ----------
+    item, headline, paragraph : str
+    curve : PriceCurve
+    action : {"change", "hold", "test_first", "refused"}
+    facts : tuple of Fact
+        Today's price and the new one, what holds it and what that costs.
+    full : tuple of str
+        The whole explanation, a paragraph each; empty for none.
+    """
 
     item: str
     headline: str
     paragraph: str
     curve: PriceCurve
+    action: Action = "change"
+    facts: tuple[Fact, ...] = ()
+    full: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DecisionPart:
-    """What to charge and why: the decision, and the stories of a few items, the boldest change first."""
+    """What to charge and why: the decision, and the stories of some items in the order they are to be told."""
 
     decision: PriceDecision
     stories: tuple[ItemStory, ...] = ()

@@ -75,8 +75,12 @@ def profit_curve_plot(curve: PriceCurve) -> alt.LayerChart:
     )
 
 
+LABEL_ROOM = 0.24
+"""Share of a chart's width that the label of a price needs."""
+
+
 def _price_marks(current: float, recommended: float, domain: list[float]) -> list[alt.Chart]:
-    """Lines at both prices, each label on the side where there is more room, one below the other."""
+    """Lines at both prices; the lower one's label on its left, the other's on its right, where there is room."""
     scale = alt.Scale(domain=domain, nice=False)
     places = [(current, f"today {price(current)}", GREY), (recommended, f"recommended {price(recommended)}", GREEN)]
     if current == recommended:
@@ -85,7 +89,10 @@ def _price_marks(current: float, recommended: float, domain: list[float]) -> lis
     for row, (at, text, colour) in enumerate(places):
         here = alt.Chart(values(pl.DataFrame({"price": [at], "text": [text]}), digits=9))
         x = alt.X("price:Q", scale=scale)
-        right: bool = at < sum(domain) / 2
+        share = (at - domain[0]) / (domain[1] - domain[0])
+        right: bool = at == max(current, recommended)
+        if not LABEL_ROOM < share < 1.0 - LABEL_ROOM:
+            right = share < 0.5
         marks.append(
             here.mark_rule(color=colour, strokeWidth=2, strokeDash=[5, 3] if colour == GREY else [1, 0]).encode(x=x)
         )

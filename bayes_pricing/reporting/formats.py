@@ -126,3 +126,14 @@ def whole(number: int) -> str:
     '12,345'
     """
     return f"{number:,}"
+
+
+def glued(text: str) -> str:
+    """Keep a number and its per cent sign on one line.
+
+    Examples
+    --------
+    >>> glued("likely, 78 %") == "likely, 78\\u00a0%"
+    True
+    """
+    return text.replace(" %", "\u00a0%")

@@ -84,7 +84,7 @@ def render_report(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("plain", "signed", "price", "percent", "odds", "percent_change", "interval", "whole"):
+    for name in ("plain", "signed", "price", "percent", "odds", "percent_change", "interval", "whole", "glued"):
         environment.filters[name] = getattr(formats, name)
     environment.filters["examples"] = examples
     style, scripts = _static("report.css"), _scripts()
