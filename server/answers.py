@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from bayes_pricing.errors import SpecError
 from server.schemas import BulkRequest, DemandRequest, Strict, WhatIfRequest
@@ -35,7 +36,8 @@ def answer(model: PublishedModel, kind: str, request: bytes) -> bytes:
     if found is None:
         raise SpecError(f"There is no kind of answer {kind!r}; choose one of {', '.join(KINDS)}.")
     schema, make = found
-    return make(model, msgspec.json.decode(request, type=schema))
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused where it is encoded
+        return make(model, msgspec.json.decode(request, type=schema))
 
 
 def canonical(request: Strict) -> bytes:
@@ -113,8 +115,6 @@ def what_if(model: PublishedModel, request: WhatIfRequest) -> bytes:
     """Prices of one item judged on the draws its recommendation was made with: changes against today's price."""
     from dataclasses import replace
 
-    import numpy as np
-
     from bayes_pricing.demand.forecast import demand_draws, select_items
     from bayes_pricing.pricing.constraints import sort_limits
     from bayes_pricing.pricing.outlook import Outlook, build_block, item_facts
@@ -143,8 +143,6 @@ def what_if(model: PublishedModel, request: WhatIfRequest) -> bytes:
 
 def demand(model: PublishedModel, request: DemandRequest) -> bytes:
     """Expected units per period at chosen prices, and the elasticity they move by."""
-    import numpy as np
-
     from bayes_pricing.demand.forecast import demand_draws
     from bayes_pricing.pricing.decision import estimate, estimates
 
@@ -201,8 +199,6 @@ def _bulk_row(model: PublishedModel, item: str) -> bytes:
 
 
 def _outcome(block: Any, economics: Any, objective: str, table: Any, price: float) -> dict[str, Any]:
-    import numpy as np
-
     from bayes_pricing.pricing.decision import NO_CHANGE, estimate
     from bayes_pricing.pricing.profit import OBJECTIVES
     from bayes_pricing.pricing.support import support_levels
@@ -225,4 +221,9 @@ def _outcome(block: Any, economics: Any, objective: str, table: Any, price: floa
 def _encode(model: PublishedModel, **parts: object) -> bytes:
     from server.finite import encode_finite
 
-    return encode_finite({**envelope(model), **parts})
+    try:
+        return encode_finite({**envelope(model), **parts})
+    except ValueError as error:
+        raise SpecError(
+            f"An answer is beyond every number ({error}): a price lies too far from today's; ask for one nearer to it."
+        ) from error

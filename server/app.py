@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -22,6 +23,9 @@ from server.service import serving
 from server.settings import Settings
 from server.store.keys import ANYBODY
 
+NUMBERS = ("limit",)
+"""Query parameters that are whole numbers."""
+WHOLE = re.compile(r"-?[0-9]{1,9}")
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -96,9 +100,14 @@ def read_query[Query: Strict](text: bytes, schema: type[Query]) -> Query:
     if twice is not None:
         raise Failure("invalid-request", f"The query parameter {twice!r} is given more than once.")
     try:
-        return msgspec.convert(dict(pairs), schema, strict=False)
+        return msgspec.convert({name: _number(name, text) for name, text in pairs}, schema)
     except msgspec.ValidationError as error:
         raise invalid("query parameters do", error) from error
+
+
+def _number(name: str, text: str) -> str | int:
+    """A parameter that is a number as one; the others are texts, `null` among them."""
+    return int(text) if name in NUMBERS and WHOLE.fullmatch(text) else text
 
 
 async def read_body(request: AnyRequest, operation: Operation) -> Any:
@@ -110,6 +119,8 @@ async def read_body(request: AnyRequest, operation: Operation) -> Any:
         For another content type, a body over the limit, or one that does not fit the schema.
     """
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not given and not await request.body():
+        raise Failure("invalid-request" if operation.body is not bytes else "unprocessable", "The body is empty.")
     if given not in operation.media:
         known = " or ".join(operation.media)
         raise Failure("unsupported-media-type", f"The content type is {given!r}; send {known}.")
@@ -128,7 +139,7 @@ async def read_body(request: AnyRequest, operation: Operation) -> Any:
     except msgspec.ValidationError as error:
         try:
             return msgspec.convert(whole_numbers(msgspec.json.decode(content)), operation.body)
-        except msgspec.ValidationError:
+        except msgspec.MsgspecError:
             raise invalid("body does", error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Failure("invalid-request", f"The body is not JSON: {error}.") from error

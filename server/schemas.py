@@ -12,7 +12,7 @@ MOST_ITEMS = 1000
 MOST_PRICES = 41
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, description="Name of an item, as in the sales.")]
-Price = Annotated[float, Meta(gt=0, le=1e9, description="Currency per unit.")]
+Price = Annotated[float, Meta(ge=1e-4, le=1e9, description="Currency per unit.")]
 Money = Annotated[float, Meta(ge=0, le=1e12)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Probability = Annotated[float, Meta(ge=0, le=1)]

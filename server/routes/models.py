@@ -118,7 +118,14 @@ def about_record(record: ModelRecord) -> dict[str, Any]:
     """A model's record with the gate's verdict."""
     plain: dict[str, Any] = msgspec.to_builtins(record)
     verdict = record.verdict
-    return {**plain, "verdict": {"passed": verdict.passed, **msgspec.to_builtins(verdict)}}
+    return {
+        **plain,
+        "verdict": {
+            "passed": verdict.passed,
+            "checks": msgspec.to_builtins(verdict.checks),
+            "findings": msgspec.to_builtins(verdict.findings),
+        },
+    }
 
 
 def elasticity_rows(model: Any, level: str, after: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:

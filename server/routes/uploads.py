@@ -17,7 +17,7 @@ PARQUET = b"PAR1"
 async def upload_sales(ask: Ask[NoQuery, bytes]) -> Reply:
     """Keep a table of past sales, one row per item and period; the answer's `sales` goes into a fit."""
     if not ask.body:
-        raise Failure("invalid-request", "The body is empty; send the file itself.")
+        raise Failure("unprocessable", "The body is empty; send the file itself.")
     suffix = SUFFIXES[ask.headers["content-type"].partition(";")[0].strip().lower()]
     if (suffix == ".parquet") != ask.body.startswith(PARQUET):
         raise Failure("unprocessable", "The content type and the file do not agree; send CSV as text/csv.")

@@ -171,9 +171,13 @@ class PublishedModel:
             For an unknown item or a price that is not positive.
         """
         from bayes_pricing.demand.forecast import predict_units
+        from bayes_pricing.errors import SpecError
 
-        expected = predict_units(self.posterior, [item], price).to_numpy().ravel() * periods
+        with np.errstate(over="ignore"):
+            expected = predict_units(self.posterior, [item], price).to_numpy().ravel() * periods
         rng = np.random.default_rng([int(self.id[:15], 16), self.place[item]])
+        if not np.isfinite(expected).all():
+            raise SpecError(f"The price {price:g} of {item!r} lies too far from today's for any claim; check it.")
         units = noisy_units(self.posterior, item, expected, periods, rng)
         tail = (1.0 - probability) / 2.0
         lower, upper = np.quantile(units, [tail, 1.0 - tail])
@@ -186,7 +190,7 @@ def noisy_units(
     r"""Units sold over some periods, one value per draw of what is expected of them: independent noise every period.
 
     Log-normal sales of one period have :math:`\sigma^2 = 2 \log E[e^{residual}]`; their sum over n periods is taken as
-    log-normal with the same first two moments (Fenton-Wilkinson), :math:`\sigma_n^2 = \log(1 + (e^{\sigma^2} - 1) / n)`.
+    log-normal with the same two moments (Fenton-Wilkinson), :math:`\sigma_n^2 = \log(1 + (e^{\sigma^2} - 1) / n)`.
     A sum of n negative binomials of size r is one of size nr.
 
     Parameters
@@ -212,7 +216,7 @@ def noisy_units(
     if posterior.dispersion is not None:
         size = np.tile(posterior.dispersion.ravel(), NOISE_DRAWS) * periods
         mean = rng.gamma(size, mean / size)
-    return rng.poisson(mean).astype(np.float64)
+    return np.asarray(rng.poisson(mean), dtype=np.float64)
 
 
 def publish_model(
