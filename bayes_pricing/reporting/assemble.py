@@ -167,9 +167,9 @@ def _story_facts(explained: Explanation, currency: str) -> tuple[Fact, ...]:
     if change is not None and decided.action == "change":
         facts.append(Fact(label=f"Change of {explained.objective}", value=change, unit=per))
     for limit in explained.limits:
-        looser, tighter = (signed(value) if value else "nothing" for value in (limit.looser, limit.tighter))
+        looser, tighter = (f"{signed(value)} {per}" if value else "nothing" for value in (limit.looser, limit.tighter))
         cost = f"{limit.looser_words} would bring {looser}, {limit.tighter_words} {tighter}"
-        facts.append(Fact(label="What holds it", value=f"{limit.words}: {cost}", unit=per))
+        facts.append(Fact(label="What holds it", value=f"{limit.words}: {cost}"))
     tied = [force.words for force in explained.policy if force.portfolio and force.name in decided.binding]
     facts += [Fact(label="What holds it", value=words) for words in tied]
     if not decided.binding and decided.action in ("change", "hold"):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import altair as alt
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from bayes_pricing.errors import SpecError
+from bayes_pricing.pricing.constraints import Limit
 from bayes_pricing.pricing.decision import ItemDecision, PriceDecision
+from bayes_pricing.pricing.limit_words import limit_phrase
 from bayes_pricing.reporting.content import PriceCurve
 from bayes_pricing.reporting.formats import interval, percent, price, signed
 from bayes_pricing.reporting.marks import (
@@ -186,7 +190,8 @@ def decision_frame(decision: PriceDecision) -> pl.DataFrame:
         ``probability, probability_better, expected_regret, binding`` and ``reason`` (texts or null), ``test_price,
         test_periods, value_of_testing``.
     """
-    return pl.DataFrame([_item_row(item) for item in decision.items], schema=DECISION_SCHEMA)
+    limits = {limit.name: limit for limit in decision.limits}
+    return pl.DataFrame([_item_row(item, limits) for item in decision.items], schema=DECISION_SCHEMA)
 
 
 OUTCOMES = ("revenue", "profit", "units")
@@ -208,7 +213,7 @@ DECISION_SCHEMA: dict[str, type[pl.DataType]] = {
 }
 
 
-def _item_row(item: ItemDecision) -> dict[str, object]:
+def _item_row(item: ItemDecision, limits: Mapping[str, Limit]) -> dict[str, object]:
     row: dict[str, object] = {
         name: getattr(item, name)
         for name in (
@@ -230,7 +235,8 @@ def _item_row(item: ItemDecision) -> dict[str, object]:
             row[f"{outcome}_{part}"] = None if estimate is None else getattr(estimate, part)
         if estimate is not None:
             row["probability"] = estimate.probability
-    row["binding"] = ", ".join(name.replace("_", " ") for name in item.binding) or None
+    held = [limit_phrase(limits[name], item.item) if name in limits else name for name in item.binding]
+    row["binding"] = ", ".join(words.removeprefix("the ") for words in held) or None
     row["reason"] = item.findings[0].message if item.findings else None
     return row
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import msgspec
 import polars as pl
 
 from bayes_pricing.data.assessment import Assessment
@@ -13,6 +12,7 @@ from bayes_pricing.demand.identification import WEAK_SE, Identification
 from bayes_pricing.errors import Finding
 from bayes_pricing.pricing.constraints import Limit, MaxChange, MaxChanges, MaxLossProbability, MaxShortfall, Support
 from bayes_pricing.pricing.decision import PriceDecision
+from bayes_pricing.pricing.limit_words import limit_phrase
 from bayes_pricing.reporting.decision_plots import decision_frame, with_elasticity
 from bayes_pricing.reporting.formats import percent, plain
 from bayes_pricing.reporting.scoring import SCORES
@@ -169,13 +169,13 @@ def refused_reasons(decision: PriceDecision) -> tuple[tuple[str, int, tuple[str,
 
 
 def limit_words(limit: Limit) -> str:
-    """A limit in words: a sentence for the common ones, otherwise its name and its settings.
+    """A limit in words: a sentence for the common ones, otherwise what it is with its number.
 
     Examples
     --------
     >>> from bayes_pricing.pricing.constraints import Capacity, MaxChange
     >>> limit_words(MaxChange(share=0.15)), limit_words(Capacity(units=40.0))
-    ('no price moves by more than 15 %', 'capacity: units 40')
+    ('no price moves by more than 15 %', 'the capacity of 40.0 units')
     """
     match limit:
         case MaxChange():
@@ -188,16 +188,7 @@ def limit_words(limit: Limit) -> str:
             return f"mean loss over the worst {percent(limit.share)} of draws at most {plain(limit.amount)} per period"
         case MaxChanges():
             return f"at most {limit.count:,} prices change"
-    settings: dict[str, object] = msgspec.to_builtins(limit)
-    shown = [f"{name.replace('_', ' ')} {_setting(value)}" for name, value in settings.items() if value is not None]
-    title = limit.name.replace("_", " ")
-    return f"{title}: {', '.join(shown)}" if shown else title
-
-
-def _setting(value: object) -> str:
-    if isinstance(value, Mapping):
-        return "by item"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return limit_phrase(limit, "")
 
 
 def examples(names: Iterable[str], most: int = 3) -> str:

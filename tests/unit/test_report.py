@@ -8,14 +8,20 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from bayes_pricing.errors import SpecError, StorageError
+from bayes_pricing.pricing.constraints import MaxChange
+from bayes_pricing.pricing.optimizer import optimize_prices
+from bayes_pricing.pricing.profit import Economics
+from bayes_pricing.reporting.assemble import item_story
 from bayes_pricing.reporting.content import PriceCurve
 from bayes_pricing.reporting.report import render_report, write_report
 from bayes_pricing.reporting.scoring import elasticity_errors, mean_scores
 from bayes_pricing.reporting.tables import items_to_test, refused_reasons, score_rows, top_items
+from tests.posteriors import posterior_from_draws
 from tests.reports import HOSTILE, example_report
 
 REPORT = example_report(items=240)
@@ -233,3 +239,25 @@ def test_parts_refuse_frames_without_the_columns_they_need() -> None:
 def test_no_registry_host_or_outside_script_is_named_in_the_page() -> None:
     outside = [text for kind, text in PAGE.scripts if kind == "application/json"]
     assert not re.search(r'"(url|href)":', "".join(outside))
+
+
+def test_a_story_says_both_prices_what_holds_it_and_what_that_costs() -> None:
+    posterior = posterior_from_draws(np.full(400, -1.5), cost=5.0)
+    decision = optimize_prices(
+        posterior, Economics(currency="EUR"), "profit", [MaxChange(share=0.1)], horizon_periods=13, seed=1, testing=None
+    )
+    story = item_story(posterior, decision, "item-00000", "week")
+    facts = {fact.label: fact.value for fact in story.facts}
+    assert facts["Today"] == "10.00"
+    assert facts["New price"] == "11.00 (+10.0 %)"
+    # profit at a price p is 100 (p - 5) (p / 10)^-1.5: one point further brings 6.1 x 1.11^-1.5 - 6 x 1.1^-1.5 hundred
+    further = 100.0 * (6.1 * 1.11**-1.5 - 6.0 * 1.1**-1.5)
+    back = 100.0 * (5.9 * 1.09**-1.5 - 6.0 * 1.1**-1.5)
+    assert facts["What holds it"] == (
+        f"the largest change of 10 %: 11 % would bring +{further:.2f} EUR per week, 9 % −{-back:.2f} EUR per week"
+    )
+    assert story.headline not in story.paragraph
+    assert any(text.startswith("Today's price would earn more than 11.00") for text in story.full)
+    drawn = story.curve.points["price"].to_numpy()
+    assert drawn.min() >= 7.5  # drawn around the prices in question
+    assert drawn.max() <= 11.0 * 1.33
