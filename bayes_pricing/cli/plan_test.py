@@ -78,6 +78,17 @@ class GoalFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetFlags:
+    """Which items to test, where none is named."""
+
+    budget: float | None = None
+    """Money for tests: what they cost to set up (--test-cost) and what they give away while they run."""
+    tests: int | None = None
+    """Most tests at once."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrationFlags:
     """What a plan file fixes beside the sizes."""
 
@@ -126,6 +137,7 @@ def plan_test(
     money: MoneyFlags | None = None,
     limits: LimitFlags | None = None,
     registration: RegistrationFlags | None = None,
+    budget: BudgetFlags | None = None,
     *,
     model_dir: Path | None = None,
     item: str | None = None,
@@ -136,12 +148,14 @@ def plan_test(
 ) -> Answer:
     """Plan a test by expected profit, from a fitted model or from numbers alone; power and assurance stand beside it.
 
+    From a model without an item: which items to test, by value of information per cost, within --budget and --tests.
+
     Example: bayes-pricing plan-test --prior-mean 0.68 --prior-sd 0.03 --noise-sd 0.4665 --population 100000
 
     Parameters
     ----------
     model_dir
-        Folder written by `fit --out`; with --item.
+        Folder written by `fit --out`; with --item, or with --budget or --tests.
     item
         Item whose price is to be tested.
     test_price
@@ -157,8 +171,13 @@ def plan_test(
 
     prior, goals, registration = prior or PriorFlags(), goals or GoalFlags(), registration or RegistrationFlags()
     money = money or MoneyFlags()
+    budget = budget or BudgetFlags()
+    if model_dir is not None and item is None and budget != BudgetFlags():
+        return _portfolio(model_dir, budget, money, limits or LimitFlags())
     if (model_dir is None) != (item is None):
-        raise SpecError("--model-dir and --item go together: which model, and which of its items.")
+        raise SpecError(
+            "--model-dir goes with --item (which of its items) or with --budget or --tests (which to test)."
+        )
     if model_dir is not None and item is not None:
         arms = _TestedArms(prices=test_price, count=new_prices, weeks_per_period=weeks_per_period)
         plan, objective = _from_model(model_dir, item, arms, goals, money, limits or LimitFlags())
@@ -235,6 +254,36 @@ def _from_model(
         weeks_per_period=arms.weeks_per_period or weeks_per_period(fitted.summary) or 1.0,
     )
     return plan, objective
+
+
+def _portfolio(model_dir: Path, budget: BudgetFlags, money: MoneyFlags, limits: LimitFlags) -> Answer:
+    """Which items of a model to test."""
+    import msgspec
+
+    from bayes_pricing.cli.policy import decidable, objective_of
+    from bayes_pricing.cli.text import finding_lines
+    from bayes_pricing.experiments.portfolio import TestBudget, plan_portfolio
+    from bayes_pricing.registry import load_fit
+
+    posterior = decidable(load_fit(model_dir))
+    found = plan_portfolio(
+        posterior,
+        money.economics(),
+        TestBudget(money=budget.budget, tests=budget.tests, cost_per_test=limits.test_cost),
+        horizon_periods=limits.horizon,
+        objective=objective_of(posterior, money, limits),
+        limits=limits.limits(),
+    )
+    lines = [
+        f"{len(found.chosen)} of {len(found.tests)} tests that pay: worth {found.net:,.4g}, cost {found.cost:,.4g}."
+    ]
+    lines += [
+        f"  {test.item}: {test.current_price:,.4g} against {test.test_price:,.4g} for {test.periods} periods, worth "
+        f"{test.net:,.4g}, cost {test.cost:,.4g}"
+        for test in found.chosen
+    ]
+    document = {"status": "ok", **msgspec.to_builtins(found)}
+    return Answer(document=document, text="\n".join([*lines, *finding_lines(found.findings)]))
 
 
 def plan_text(plan: TestPlan) -> str:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from bayes_pricing.cli.flags import Repeatable
 from bayes_pricing.cli.output import DONE, REFUSED, Answer
+from bayes_pricing.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,37 @@ if TYPE_CHECKING:
     from bayes_pricing.experiments.guardrails import Guardrail
     from bayes_pricing.experiments.readout import ReadOut
     from bayes_pricing.experiments.trial_columns import TrialColumns
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearningFlags:
+    """How the test's rows join the sales of a fitted model, so that it learns from them."""
+
+    model_dir: Path | None = None
+    """Model to update, a folder written by `fit --out`; with --update-out, --item, --quantity and --price."""
+    update_out: Path | None = None
+    """New folder for the updated model."""
+    item: str | None = None
+    """Column of the item, as the model calls it; one row per item, period and price shown."""
+    quantity: str | None = None
+    """Column of the units sold."""
+    exposure: str | None = None
+    """Column of the share of buyers who saw the row's price; left out, all of them did."""
+
+    def learn(self, trial: TrialFlags) -> str:
+        """Update the model and save it; its new id."""
+        from bayes_pricing.data.sources import read_sales
+        from bayes_pricing.experiments.learning import learn_from_test
+        from bayes_pricing.registry import load_fit, save_fit
+
+        if self.model_dir is None or self.update_out is None or not (self.item and self.quantity and trial.price):
+            raise SpecError("To learn from a test give --model-dir, --update-out, --item, --quantity and --price.")
+        named = {self.item: "item", self.quantity: "quantity", trial.price: "price"}
+        named |= {self.exposure: "exposure"} if self.exposure else {}
+        learnt = learn_from_test(load_fit(self.model_dir), read_sales(trial.data, trial.query).rename(named))
+        save_fit(learnt, self.update_out)
+        return learnt.posterior.id
 
 
 @Parameter(name="*")
@@ -83,6 +115,7 @@ class TrialFlags:
 
 def read_test(
     trial: TrialFlags,
+    learning: LearningFlags | None = None,
     *,
     plan: Path | None = None,
     share: Repeatable = (),
@@ -93,7 +126,8 @@ def read_test(
 ) -> Answer:
     """Read a price test out: effects with intervals, whether the test was run as promised, change or keep.
 
-    A broken test (a wrong sample ratio, another test than the planned one) is shown and leaves with exit code 3.
+    A broken test (a wrong sample ratio, another test than the planned one) is shown and leaves with exit code 3; no
+    model learns from it.
 
     Example: bayes-pricing read-test --data test.csv --arm arm --control-arm A --outcome profit --unit user
 
@@ -128,11 +162,11 @@ def read_test(
     )
     columns = trial.columns([guarded.outcome for guarded in request.guarded])
     answer = read_out(read_trial(read_sales(trial.data, trial.query), columns), request, np.random.default_rng(seed))
-    return Answer(
-        document=read_out_document(answer),
-        text=read_out_text(answer, log=trial.event is not None),
-        exit_code=REFUSED if answer.refused else DONE,
-    )
+    document, text = read_out_document(answer), read_out_text(answer, log=trial.event is not None)
+    if learning is not None and learning != LearningFlags() and not answer.refused:
+        document |= {"updated_model": learning.learn(trial)}
+        text += f"\nThe model learnt from the test: {learning.update_out}."
+    return Answer(document=document, text=text, exit_code=REFUSED if answer.refused else DONE)
 
 
 def read_out_document(answer: ReadOut) -> dict[str, object]:
@@ -221,8 +255,6 @@ def _effect_line(effect: Effect) -> str:
 def _period(text: str | None) -> date | int | None:
     from datetime import date
 
-    from bayes_pricing.errors import SpecError
-
     if text is None:
         return None
     try:
@@ -240,8 +272,6 @@ def guardrails_of(texts: Sequence[str]) -> tuple[Guardrail, ...]:
 
 
 def _share(text: str) -> tuple[str, float]:
-    from bayes_pricing.errors import SpecError
-
     arm, share = _named_number(text, "--share", "the arm and its share, such as B=0.5")
     if not share > 0:
         raise SpecError(f"--share is {text!r}; a share must be over 0.")
@@ -249,8 +279,6 @@ def _share(text: str) -> tuple[str, float]:
 
 
 def _named_number(text: str, flag: str, meant: str) -> tuple[str, float]:
-    from bayes_pricing.errors import SpecError
-
     name, found, number = text.rpartition("=")
     try:
         value = float(number)

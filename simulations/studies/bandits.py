@@ -96,7 +96,8 @@ def main() -> None:
     lines = [
         "# Bandits against a planned test",
         "",
-        f"Today's price and two new ones of {options.items} items with log-log demand, over {WEEKS} weeks, one price at",
+        f"Today's price and two new ones of {options.items} items with log-log demand, over {WEEKS} weeks, one price "
+        "at",
         "a time; beliefs come from a fit to 26 weeks of history. Every item is played",
         f"{options.worlds} times. Regret: profit lost so far against the best of the three prices, as a share of what",
         "that price brings over all weeks. The last column is paired over items, with 95 % intervals.",
