@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -68,6 +68,7 @@ def make_market(
     priors: Priors | None = None,
     correlated: Correlated = "all",
     others: int = 0,
+    autocorrelation: float = 0.0,
 ) -> Market:
     """Items with very different rows: the first sells nothing yet, the second's price never moves."""
     rng = np.random.default_rng(seed)
@@ -85,6 +86,7 @@ def make_market(
         reference_log_price=reference,
         controls=rng.normal(scale=0.5, size=(n, controls + (1 + others if others else 0))),
         shared_controls=rng.normal(scale=0.5, size=(n, shared)),
+        previous=np.where(np.diff(item, prepend=-1) == 0, np.arange(n) - 1, -1),
     )
     names = tuple(f"item{at:04d}" for at in range(items))
     groups: list[NDArray[np.int64]] = []
@@ -99,6 +101,7 @@ def make_market(
         correlated=correlated,
         cross_prices="population" if others else None,
         others=others,
+        autocorrelation=autocorrelation,
         noise_by=noise_by,
         priors=priors or Priors(),
     )
@@ -106,4 +109,19 @@ def make_market(
     gram = gram_of_rows(rows, names, spec.columns)
     data = build_tree_data(gram, named, spec)
     table = pl.DataFrame({"item": names, **{LEVELS[at]: group for at, group in enumerate(named)}})
-    return Market(rows=rows, data=data, prior=build_tree_prior(data, spec.priors), items=table)
+    prior = build_tree_prior(data, spec.priors)
+    if autocorrelation:
+        data = replace(data, gram=quasi_differenced(rows, gram, autocorrelation))
+    return Market(rows=rows, data=data, prior=prior, items=table)
+
+
+def quasi_differenced(rows: SalesRows, gram: Gram, rho: float) -> Gram:
+    """Statistics of z_t - rho z_(t-1), and of sqrt(1 - rho^2) z_t for the first row of an item; columns centred."""
+    deviation = rows.log_price - rows.reference_log_price
+    Z = np.column_stack([np.ones(len(deviation)), deviation, rows.controls, rows.shared_controls, rows.log_units])
+    assert rows.previous is not None
+    follows = rows.previous >= 0
+    turned = np.where(follows[:, None], Z - rho * Z[rows.previous], np.sqrt(1.0 - rho**2) * Z)
+    sums = np.zeros((len(gram.items), Z.shape[1], Z.shape[1]))
+    np.add.at(sums, rows.item, turned[:, :, None] * turned[:, None, :])
+    return replace(gram, xtx=sums[:, :-1, :-1].copy(), xty=sums[:, :-1, -1].copy(), yty=sums[:, -1, -1].copy())

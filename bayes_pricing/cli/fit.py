@@ -61,6 +61,7 @@ def fit(
         randomised_price=randomised_price,
         cross_prices=asked.cross_prices,
         correlated=asked.correlated,
+        autocorrelation=asked.autocorrelation,
         terms=TermRequest(
             season=asked.season,
             season_length=asked.season_length,

@@ -113,6 +113,8 @@ class TermFlags:
     """Every item has a cross-price elasticity with every other item of its category (log-normal sales)."""
     correlated: Literal["all", "price"] = "all"
     """Which effects of one item correlate: all, or level and own price only (faster with many controls)."""
+    autocorrelation: Literal["auto", "off"] = "auto"
+    """Model first-order autocorrelation of log-normal sales where it is there, or only name it."""
     season: int = 0
     """Pairs of sine and cosine over the year, common to all items."""
     season_length: float | None = None

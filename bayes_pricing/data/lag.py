@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -33,6 +33,8 @@ class LagGram:
         :math:`\sum_t y_t x_{t-1}`
     yty : array (J,)
         :math:`\sum_t y_t y_{t-1}`
+    later, earlier : arrays (J, p + 1, p + 1)
+        :math:`\sum_t (x_t, y_t)(x_t, y_t)'` and :math:`\sum_t (x_{t-1}, y_{t-1})(x_{t-1}, y_{t-1})'`, `y` last.
     """
 
     items: tuple[str, ...]
@@ -42,6 +44,36 @@ class LagGram:
     xty: Floats
     ytx: Floats
     yty: Floats
+    later: Floats
+    earlier: Floats
+
+    def quasi_difference(self, gram: Gram, rho: float) -> Gram:
+        r"""Statistics of the same rows as independent errors would give them, at first-order autocorrelation `rho`.
+
+        With :math:`z_t = (x_t, y_t)` and :math:`F` the first rows of runs of consecutive periods,
+
+        .. math:: \sum_{t \in F} (1 - \rho^2) z_t z_t' + \sum_{t \notin F} (z_t - \rho z_{t-1})(z_t - \rho z_{t-1})'
+
+        so the exact Gaussian likelihood of a stationary first-order autoregression is that of these statistics with the
+        innovations' variance, times :math:`(1 - \rho^2)^{1/2}` for every run (rows less pairs).
+
+        Raises
+        ------
+        SpecError
+            If items or columns differ, or `rho` is not inside (-1, 1).
+        """
+        if gram.items != self.items or gram.columns != self.columns:
+            raise SpecError("Lag products and Gram statistics are of different items or columns; gather both anew.")
+        if not abs(rho) < 1:
+            raise SpecError(f"The autocorrelation is {rho}; it must be inside (-1, 1).")
+        ends = self.earlier + self.later
+        xtx, xty, yty = ends[:, :-1, :-1] - gram.xtx, ends[:, :-1, -1] - gram.xty, ends[:, -1, -1] - gram.yty
+        return replace(
+            gram,
+            xtx=gram.xtx - rho * (self.xtx + self.xtx.transpose(0, 2, 1)) + rho**2 * xtx,
+            xty=gram.xty - rho * (self.xty + self.ytx) + rho**2 * xty,
+            yty=gram.yty - 2.0 * rho * self.yty + rho**2 * yty,
+        )
 
     def autocorrelation(self, gram: Gram, coefficients: Floats) -> Floats:
         r"""First-order autocorrelation of each item's residuals at given coefficients.
@@ -113,13 +145,13 @@ def lag_products(
     codes = frame.select(pl.col(period).unique()).collect(engine="streaming").sort(period).with_row_index("_code")
     place = {name: position for position, name in enumerate(centre.items)}
     size = len(names) + 1
-    products = np.zeros((len(place), size, size))
+    products = np.zeros((len(place), 3, size, size))
     part = np.cumsum(centre.count) // ROWS_AT_ONCE
     for number in np.unique(part):
         items = [name for name, mine in zip(centre.items, part, strict=True) if mine == number]
         table = _sum_pairs(frame, items, codes, (item, period), names, shift)
         rows = np.array([place[name] for name in table["item"]], dtype=np.intp)
-        values = table.drop("item").to_numpy().reshape(-1, size, size)
+        values = table.drop("item").to_numpy().reshape(-1, 3, size, size)
         products[rows] = values
     return _centred(products, centre, shift)
 
@@ -132,7 +164,7 @@ def _sum_pairs(
     names: Sequence[str],
     shift: Floats,
 ) -> pl.DataFrame:
-    """All products of (1, columns, response) of one period with those of the period before, summed by item."""
+    """Products of (1, columns, response) of consecutive periods, of the later alone and of the earlier, by item."""
     item, period = key
     region = [name for name in ("region",) if name in frame.collect_schema()]
     now = {"_0": pl.lit(1.0)} | {
@@ -150,10 +182,16 @@ def _sum_pairs(
     pairs = ordered.with_columns(
         **before, _next=pl.col("_code") - pl.col("_code").shift(1), _same=pl.all_horizontal(same)
     )
+    kinds = ((now, before), (now, now), (before, before))
     return (
         pairs.filter(pl.col("_same") & (pl.col("_next") == 1))
         .group_by("item")
-        .agg((pl.col(a) * pl.col(f"before{b}")).sum().alias(f"{a}*{b}") for a in now for b in now)
+        .agg(
+            (pl.col(a) * pl.col(b)).sum().alias(f"{kind}{a}*{b}")
+            for kind, (x, y) in enumerate(kinds)
+            for a in x
+            for b in y
+        )
         .collect(engine="streaming")
     )
 
@@ -161,20 +199,19 @@ def _sum_pairs(
 def _centred(products: Floats, centre: Gram, shift: Floats) -> LagGram:
     """Re-centre the sums as the Gram statistics are, and give the response its mean back."""
     width = len(centre.columns)
-    transform = centring(centre.centre, np.concatenate([[0.0], shift[:-1]]))
-    turned = transform.transpose(0, 2, 1)
-    pairs = products[:, 0, 0]
-    xty = products[:, :width, width] + shift[-1] * products[:, :width, 0]
-    ytx = products[:, width, :width] + shift[-1] * products[:, 0, :width]
-    yty = (
-        products[:, width, width] + shift[-1] * (products[:, 0, width] + products[:, width, 0]) + shift[-1] ** 2 * pairs
-    )
+    wide = np.zeros((len(centre.items), width + 1, width + 1))
+    wide[:, :width, :width] = centring(centre.centre, np.concatenate([[0.0], shift[:-1]]))
+    wide[:, width, width] = 1.0
+    wide[:, 0, width] = shift[-1]
+    lagged, later, earlier = (wide.transpose(0, 2, 1) @ products[:, kind] @ wide for kind in range(3))
     return LagGram(
         items=centre.items,
         columns=centre.columns,
-        pairs=pairs,
-        xtx=turned @ products[:, :width, :width] @ transform,
-        xty=(turned @ xty[:, :, None])[:, :, 0],
-        ytx=(turned @ ytx[:, :, None])[:, :, 0],
-        yty=yty,
+        pairs=products[:, 0, 0, 0],
+        xtx=lagged[:, :width, :width],
+        xty=lagged[:, :width, width],
+        ytx=lagged[:, width, :width],
+        yty=lagged[:, width, width],
+        later=later,
+        earlier=earlier,
     )

@@ -25,6 +25,7 @@ from bayes_pricing.errors import Finding, Refusal
 
 ROWS_FOR_NOISE_BY_ITEM = 30
 EVERYTHING = "all items"
+Autocorrelation = Literal["auto", "off"]
 Model = Literal["auto", "lognormal", "poisson", "negative-binomial"]
 
 
@@ -46,6 +47,8 @@ class ModelRequest:
         Which coefficients of one item correlate: ``all``, or only level and own price (``price``).
     terms : TermRequest
         Season, trend and stocking up.
+    autocorrelation : str
+        ``auto`` models first-order autocorrelation of log-normal residuals where it is there, ``off`` only names it.
     priors : Priors
 
     Examples
@@ -60,6 +63,7 @@ class ModelRequest:
     cross_prices: bool = False
     correlated: Correlated = "all"
     terms: TermRequest = field(default_factory=TermRequest)
+    autocorrelation: Autocorrelation = "auto"
     priors: Priors = field(default_factory=Priors)
 
 
@@ -78,6 +82,8 @@ class Design:
     choice : ModelChoice
         The likelihood and why.
     findings : tuple of Finding
+    autocorrelation : str
+        Whether to model it where it is there (``auto``) or only to name it (``off``).
     """
 
     spec: DemandSpec
@@ -85,6 +91,7 @@ class Design:
     items: pl.DataFrame
     choice: ModelChoice
     findings: tuple[Finding, ...]
+    autocorrelation: Autocorrelation = "auto"
 
 
 def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
@@ -132,7 +139,14 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
     if others is not None:
         items = items.join(others.table, on="item", maintain_order="left")
     spec = replace(spec, noise_by=request.noise_by or _noise_by(items, roles.levels))
-    return Design(spec=spec, frame=leaves, items=items, choice=choice, findings=tuple(findings))
+    return Design(
+        spec=spec,
+        frame=leaves,
+        items=items,
+        choice=choice,
+        findings=tuple(findings),
+        autocorrelation=request.autocorrelation,
+    )
 
 
 def _others(panel: SalesPanel, leaves: pl.LazyFrame, roles: ColumnRoles, likelihood: Likelihood) -> OtherPrices:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,7 @@ import polars as pl
 
 from bayes_pricing.data.assessment import Assessment, assess
 from bayes_pricing.data.gram import Gram, gather_gram
-from bayes_pricing.data.lag import lag_products
+from bayes_pricing.data.lag import LagGram, lag_products
 from bayes_pricing.data.panel import PanelSummary, SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.data.sample import sample_rows
@@ -26,6 +26,7 @@ from bayes_pricing.demand.identification import Identification, identify
 from bayes_pricing.demand.nuts import SamplingPlan, SettledFit, settle
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.predictive import PredictiveCheck, check_predictions
+from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.errors import Finding, SpecError
 
 ProgressCallback = Callable[[float, str], None]
@@ -279,6 +280,10 @@ def _fit_tree(
         rows = _log_rows(design)
         gram = gather_gram(rows, "item", "log_units", columns)
 
+    with watch.stage("autocorrelation"):
+        progress(0.08, "looking for autocorrelation")
+        lagged, spec, findings = _own_past(design, rows, gram)
+
     def fit(every: int) -> tuple[DemandPosterior, SamplerStatistics]:
         posterior = fit_tree(
             gram,
@@ -289,15 +294,36 @@ def _fit_tree(
             chains=sampler.chains,
             seed=seed,
             every=every,
+            lagged=lagged,
             progress=lambda done, total: progress(0.1 + 0.75 * done / max(total, 1), _sampling_label(every)),
         )
         return posterior, SamplerStatistics(divergences=posterior.draws.divergences, energy=posterior.draws.energy)
 
     with watch.stage("sample"):
         settled = settle(fit)
-    with watch.stage("autocorrelation"):
-        findings = _autocorrelation(rows, gram, settled.posterior, columns)
     return _Found(settled=settled, findings=findings, confounding=check_confounding(gram, len(spec.controls)))
+
+
+def _own_past(design: Design, rows: pl.LazyFrame, gram: Gram) -> tuple[LagGram | None, DemandSpec, tuple[Finding, ...]]:
+    """The specification with the residuals' autocorrelation where they have one, or a warning where it is unwanted."""
+    from bayes_pricing.demand.tree_autocorrelation import estimate_autocorrelation
+
+    spec = design.spec
+    if "period" not in rows.collect_schema().names():
+        return None, spec, ()
+    lagged = lag_products(rows, "item", "period", "log_units", spec.columns[1:], centre=gram)
+    rho = estimate_autocorrelation(gram, lagged, design.items, spec)
+    if abs(rho) <= AUTOCORRELATION_LIMIT:
+        return lagged, spec, ()
+    if design.autocorrelation == "off":
+        return lagged, spec, (_autocorrelated(rho),)
+    modelled = Finding(
+        code="autocorrelation_modelled",
+        severity="info",
+        message=f"residuals follow their own past (first-order autocorrelation {rho:.2f}); the model has it",
+        remedy="name what moves sales over time (season, promotion) as a control where it is known",
+    )
+    return lagged, replace(spec, autocorrelation=rho), (modelled,)
 
 
 def _fit_counts(
@@ -351,13 +377,13 @@ def _autocorrelation(
     if not known.any():
         return ()
     mean = float(np.average(found[known], weights=lagged.pairs[known]))
-    if abs(mean) <= AUTOCORRELATION_LIMIT:
-        return ()
-    return (
-        Finding(
-            code="autocorrelated_residuals",
-            severity="warning",
-            message=f"residuals follow their own past (first-order autocorrelation {mean:.2f} on average)",
-            remedy="name what moves sales over time (season, promotion) as a control; intervals may be too narrow",
-        ),
+    return () if abs(mean) <= AUTOCORRELATION_LIMIT else (_autocorrelated(mean),)
+
+
+def _autocorrelated(rho: float) -> Finding:
+    return Finding(
+        code="autocorrelated_residuals",
+        severity="warning",
+        message=f"residuals follow their own past (first-order autocorrelation {rho:.2f} on average)",
+        remedy="name what moves sales over time (season, promotion) as a control; intervals may be too narrow",
     )

@@ -85,6 +85,8 @@ class SalesRows:
     controls : array (rows, item-level controls)
         Centred as in the Gram statistics; the prices of others come last.
     shared_controls : array (rows, shared controls)
+    previous : array (rows,) or None
+        Position of the item's row one period before, -1 where there is none; needed with autocorrelation.
     """
 
     log_units: Floats
@@ -93,6 +95,7 @@ class SalesRows:
     reference_log_price: Floats
     controls: Floats
     shared_controls: Floats
+    previous: Integers | None = None
 
 
 def build_tree_data(gram: Gram, groups: Sequence[Sequence[str]], spec: DemandSpec) -> TreeData:

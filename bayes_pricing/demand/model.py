@@ -13,6 +13,7 @@ from bayes_pricing.demand.count_start import OVERDISPERSION_SCALE, count_prior
 from bayes_pricing.demand.equation import log_demand
 from bayes_pricing.demand.gaussian_tree import SalesRows, TreeData
 from bayes_pricing.demand.tree_prior import TreePrior
+from bayes_pricing.errors import SpecError
 
 
 def build_lognormal_model(rows: SalesRows, data: TreeData, prior: TreePrior, *, non_centred: bool = False) -> pm.Model:
@@ -21,6 +22,8 @@ def build_lognormal_model(rows: SalesRows, data: TreeData, prior: TreePrior, *, 
     .. math:: \log q_{it} \sim N(\alpha_i + \varepsilon_i (\log p_{it} - \overline{\log p}_i) + \beta_i' c_{it}
               + \gamma' z_{it}, \; \sigma_i^2), \qquad
               (\alpha_i, \varepsilon_i, \beta_i) \sim N(\mu_{parent(i)}, \; D_\ell R_\ell R_\ell' D_\ell)
+
+    With autocorrelation :math:`\rho` the errors are :math:`e_{it} = \rho e_{i,t-1} + N(0, \sigma_i^2)`, stationary.
 
     Parameters
     ----------
@@ -52,8 +55,21 @@ def build_lognormal_model(rows: SalesRows, data: TreeData, prior: TreePrior, *, 
             + [shared[c] for c in range(len(prior.root_mean) - k)],
             controls=[*controls.T, *shared_controls.T],
         )
-        pm.Normal("log_units", expected, _noise_sd(data, prior)[rows.item], observed=rows.log_units)
+        noise_sd = _noise_sd(data, prior)[rows.item]
+        if data.spec.autocorrelation:
+            expected, noise_sd = _given_own_past(rows, expected, noise_sd, data.spec.autocorrelation)
+        pm.Normal("log_units", expected, noise_sd, observed=rows.log_units)
     return model
+
+
+def _given_own_past(rows: SalesRows, expected: Any, noise_sd: Any, rho: float) -> tuple[Any, Any]:
+    """Expectation and sd of a row given the one before; those of the stationary distribution where there is none."""
+    if rows.previous is None:
+        raise SpecError("The specification has autocorrelation; say which row stands before each (previous).")
+    follows = rows.previous >= 0
+    before = np.where(follows, rows.previous, 0)
+    carried = rho * follows * (rows.log_units[before] - expected[before])
+    return expected + carried, noise_sd * np.where(follows, 1.0, 1.0 / np.sqrt(1.0 - rho**2))
 
 
 def build_count_model(data: CountData) -> pm.Model:

@@ -134,6 +134,8 @@ class DemandSpec:
         Level inside whose units the items' prices act on each other (``population``: all items); None for none.
     others : int
         With `cross_prices`: other items of the largest such unit.
+    autocorrelation : float
+        First-order autocorrelation of an item's residuals in consecutive periods, taken as known; 0 for none.
     noise_by : str
         Residual variance ``common``, by (innermost) ``category`` or by ``item`` around its category's; counts
         ignore it.
@@ -152,6 +154,7 @@ class DemandSpec:
     correlated: Correlated = "all"
     cross_prices: str | None = None
     others: int = 0
+    autocorrelation: float = 0.0
     noise_by: NoiseBy = "common"
     priors: Priors = field(default_factory=Priors)
 
@@ -174,6 +177,10 @@ class DemandSpec:
             raise SpecError(f"Controls {sorted(both)} are both item-level and shared; name each once.")
         if self.correlated not in ("all", "price"):
             raise SpecError(f"DemandSpec.correlated is {self.correlated!r}; choose all or price.")
+        if not abs(self.autocorrelation) < 1 or (self.autocorrelation and self.likelihood != "lognormal"):
+            raise SpecError(
+                f"DemandSpec.autocorrelation is {self.autocorrelation}; it must be inside (-1, 1), and 0 for counts."
+            )
         self._check_cross_prices()
 
     def _check_cross_prices(self) -> None:

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats, Gram
+from bayes_pricing.data.lag import LagGram
 from bayes_pricing.demand.cross_prices import cross_matrix
 from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data, kernel_tree
 from bayes_pricing.demand.nuts import available_cores
@@ -164,9 +165,16 @@ class TreePosterior:
         return self._labelled(values, ("coefficient",), coefficient=self.spec.coefficients)
 
     def log_smearing(self, units: Sequence[str] | None = None) -> xr.DataArray:
-        """Draws of log E[exp(residual)] = noise variance / 2, dims (chain, draw, item)."""
+        """Draws of log E[exp(residual)] = residual variance / 2, dims (chain, draw, item).
+
+        With autocorrelation the residual's variance is that of the noise (the innovations) over one less its square.
+        """
         chosen = self._positions("item", self.data.gram.items, units)
-        values = 0.5 * np.exp(2.0 * self._log_noise(chosen)).reshape(*self.shape, len(chosen))
+        values = (
+            0.5
+            / (1.0 - self.spec.autocorrelation**2)
+            * np.exp(2.0 * self._log_noise(chosen)).reshape(*self.shape, len(chosen))
+        )
         return self._labelled(values, ("item",), item=[self.data.gram.items[at] for at in chosen])
 
     def own_data_weight(self) -> xr.DataArray:
@@ -364,6 +372,7 @@ def fit_tree(
     chains: int,
     seed: int,
     every: int = 1,
+    lagged: LagGram | None = None,
     progress: Progress | None = None,
 ) -> TreePosterior:
     """Fit a log-normal demand model from Gram statistics.
@@ -379,6 +388,8 @@ def fit_tree(
     seed : int
     every : int
         Iterations made for each kept draw.
+    lagged : LagGram, optional
+        Products of consecutive periods of the same rows; needed where the spec has autocorrelation.
     progress : callable, optional
         Called now and then with (iterations done, iterations in all).
 
@@ -389,6 +400,10 @@ def fit_tree(
     """
     data = build_tree_data(gram, _groups(gram, items, spec), spec)
     prior = build_tree_prior(data, spec.priors)
+    if spec.autocorrelation:
+        if lagged is None:
+            raise SpecError("The specification has autocorrelation; give the products of consecutive periods (lagged).")
+        data = replace(data, gram=lagged.quasi_difference(gram, spec.autocorrelation))
     result = sample_tree(data, prior, draws=draws, tune=tune, chains=chains, seed=seed, every=every, progress=progress)
     return build_tree_posterior(data, prior, result, items, seed=seed)
 

@@ -48,12 +48,14 @@ def update_week(posterior: TreePosterior, new_gram: Gram) -> TreePosterior:
     Refusal
         If the new rows move the hyper-parameters too far for reweighting (Pareto k over 0.7): fit again.
     SpecError
-        If the new statistics have unknown items, other columns or other centres.
+        If the new statistics have unknown items, other columns or other centres, or the model has autocorrelation.
 
     References
     ----------
     Vehtari, Simpson, Gelman, Yao & Gabry (2024), "Pareto smoothed importance sampling", JMLR 25.
     """
+    if posterior.spec.autocorrelation:
+        raise SpecError("Residuals follow their own past in this model, so new rows do not simply add; fit again.")
     gram = add_gram(posterior.data.gram, new_gram)
     data = replace(posterior.data, gram=gram)
     tree = kernel_tree(data, gram, posterior.prior.root_mean)

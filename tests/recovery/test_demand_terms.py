@@ -121,3 +121,35 @@ def test_promotion_stocking_up_season_and_trend_are_told_apart(tmp_path: Path) -
     assert promotion_elasticity(posterior, "item", ["tea-2"]).dims == ("chain", "draw", "item")
     save_fit(fitted, tmp_path / "model")
     assert response_table(load_fit(tmp_path / "model").posterior).equals(responses)
+
+
+@pytest.mark.slow
+def test_autocorrelated_residuals_are_modelled(tmp_path: Path) -> None:
+    """Prices that stay for weeks and sales that follow their past: the plain model sees items differ."""
+    rng = np.random.default_rng(6)
+    weeks, items, rho = 60, 8, 0.6
+    log_price = np.repeat(rng.normal(0.0, 0.2, (weeks // 6, items)), 6, axis=0)
+    error = np.zeros((weeks, items))
+    error[0] = rng.normal(0.0, 0.3 / np.sqrt(1 - rho**2), items)
+    for week in range(1, weeks):
+        error[week] = rho * error[week - 1] + rng.normal(0.0, 0.3, items)
+    prices, units = np.exp(log_price), np.exp(5.0 - 2.2 * log_price + error)
+    columns = [{"period": range(weeks), "price": prices[:, at], "quantity": units[:, at]} for at in range(items)]
+    frame = pl.concat([pl.DataFrame({"item": [f"i{at}"] * weeks} | one) for at, one in enumerate(columns)])
+    modelled = fit(frame, ModelRequest(noise_by="common"), 2)
+    ignored = fit(frame, ModelRequest(noise_by="common", autocorrelation="off"), 2)
+    assert "autocorrelation_modelled" in {finding.code for finding in modelled.findings}
+    assert "autocorrelated_residuals" in {finding.code for finding in ignored.findings}
+    assert modelled.posterior.spec.autocorrelation == pytest.approx(rho, abs=0.15)
+    population = modelled.posterior.coefficients("population").sel(coefficient="log_price")
+    assert abs(posterior_z(population, -2.2)) < 4
+    # items do not differ; noise that stays takes the shape of differences between them where it is ignored
+    apart, same = (
+        float(one.posterior.variation("item").sel(coefficient="log_price").mean()) for one in (ignored, modelled)
+    )
+    assert apart > same
+    stationary = 0.5 * 0.3**2 / (1 - rho**2)
+    assert float(modelled.posterior.log_smearing().mean()) == pytest.approx(stationary, rel=0.3)
+    save_fit(modelled, tmp_path / "model")
+    again = load_fit(tmp_path / "model").posterior
+    assert again.log_smearing().identical(modelled.posterior.log_smearing())

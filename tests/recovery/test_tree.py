@@ -27,7 +27,7 @@ from tests.trees import Market, make_market
     ("depth", "controls", "shared", "noise", "correlated", "others"),
     [
         (0, 0, 0, "common", "all", 0),
-        (1, 1, 2, "item", "price", 2),
+        (1, 1, 2, "item", "price", 2),  # and residuals that follow their own past
         (2, 1, 2, "category", "all", 0),
         (2, 0, 0, "item", "all", 0),
     ],
@@ -36,7 +36,18 @@ def test_density_equals_the_row_wise_model(
     depth: int, controls: int, shared: int, noise: NoiseBy, correlated: Correlated, others: int
 ) -> None:
     """PyMC's log density is quadratic in the coefficients, so a Newton step integrates them out exactly."""
-    market = make_market(depth, controls, shared, noise, seed=8, items=6, weeks=6, correlated=correlated, others=others)
+    market = make_market(
+        depth,
+        controls,
+        shared,
+        noise,
+        seed=8,
+        items=6,
+        weeks=6,
+        correlated=correlated,
+        others=others,
+        autocorrelation=0.4 if others else 0.0,
+    )
     model = build_lognormal_model(market.rows, market.data, market.prior)
     names = [
         rv.name
