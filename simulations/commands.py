@@ -1,4 +1,4 @@
-"""Commands that simulations add to the shell: `simulate` and `demo`."""
+"""Commands that simulations add to the shell: `simulate`, `demo`, `backtest` and `calibrate`."""
 
 from __future__ import annotations
 
@@ -176,6 +176,136 @@ def demo(
     text = "\n".join([*demo_lines(run), "", f"Report: {path.resolve()}", f"Model:  {(folder / 'model').resolve()}"])
     document = {"status": "ok", "report": str(path.resolve()), "model_dir": str(folder / "model"), **demo_json(run)}
     return Answer(document=document, text=text)
+
+
+def backtest(
+    *,
+    market: Literal["courses", "busy-courses", "retail"] = "retail",
+    scenario: str = "base",
+    seeds: int = 20,
+    weeks: int = 26,
+    review_every: int = 0,
+    draws: int = 250,
+    backend: Literal["local", "dask", "ray"] = "local",
+    processes: int | None = None,
+    keep: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> Answer:
+    """Play simulated markets by twenty policies with the same luck: profit, regret, worst month, price changes.
+
+    Example: bayes-pricing backtest --market retail --scenario sparse --seeds 5 --keep backtest
+
+    Parameters
+    ----------
+    market
+        Retail, or a small course market with 25 (courses) or 200 (busy-courses) sales a course.
+    scenario
+        Of retail: base, endogenous, sparse, stock-outs, promotion, substitutes, drift or composition.
+    seeds
+        How many markets; the first has seed 1.
+    weeks
+        Weeks each is played.
+    review_every
+        Weeks after which a policy fits again to its own sales too; 0 never.
+    draws
+        Posterior draws of each of four chains.
+    backend
+        This machine's cores, a Dask cluster or Ray.
+    processes
+        On this machine; left out, as many as it has cores.
+    keep
+        Folder for finished markets: an interrupted back-test goes on from there.
+    json
+        One JSON document on standard output.
+    """
+    from simulations.studies.backtest import backtest as run_backtest
+    from simulations.studies.backtest import summarize_policies, verdict_lines
+
+    if seeds < 1:
+        raise SpecError(f"--seeds is {seeds}; play at least one market (20 tell policies apart).")
+    with progress_bar() as progress:
+        table = run_backtest(
+            market,
+            scenario,
+            range(1, seeds + 1),
+            weeks=weeks,
+            review_every=review_every,
+            draws=draws,
+            folder=keep,
+            backend=backend,
+            processes=processes,
+            progress=progress,
+        )
+    summary = summarize_policies(table)
+    width = max(len(name) for name in summary["policy"])
+    head = f"{'policy':<{width}}  {'profit':>10} {'regret':>9} {'of best':>8} {'worst month':>12} {'changes':>8}"
+    lines = [f"{seeds} {market} markets ({scenario}), {weeks} weeks each; per week:", "", head]
+    lines += [
+        f"{row['policy']:<{width}}  {row['profit']:10,.1f} {row['regret']:9,.2f} {row['regret_share']:8.2%} "
+        f"{row['worst_month']:12,.1f} {row['price_changes']:8.1f}"
+        for row in summary.to_dicts()
+    ]
+    lines += ["", "Regret of the Bayesian optimiser, paired by market, 95 % intervals:"]
+    lines += [line.replace("**", "") for line in verdict_lines(table)]
+    document = {"status": "ok", "policies": summary.to_dicts(), "markets": table.to_dicts()}
+    return Answer(document=document, text="\n".join(lines))
+
+
+def calibrate(
+    *,
+    study: Literal["tree", "courses"] = "tree",
+    simulations: int = 50,
+    noise_by: Literal["common", "item"] = "common",
+    backend: Literal["local", "dask", "ray"] = "local",
+    processes: int | None = None,
+    seed: int = 1,
+    keep: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> Answer:
+    """Check that intervals hold the truth as often as they say: the tree from its priors, or the course market.
+
+    Example: bayes-pricing calibrate --study tree --simulations 200 --keep calibration
+
+    Parameters
+    ----------
+    study
+        Simulation-based calibration of the Gaussian tree, or coverage on course markets.
+    simulations
+        How many markets are drawn and fitted; a course market takes a minute each.
+    noise_by
+        Of the tree: one noise for all items, or each its own.
+    backend
+        This machine's cores, a Dask cluster or Ray.
+    processes
+        On this machine; left out, as many as it has cores.
+    seed
+        Of the first market.
+    keep
+        Folder for finished markets: an interrupted study goes on from there.
+    json
+        One JSON document on standard output.
+    """
+    from simulations.studies.calibration import calibrate_courses, calibrate_tree, calibration_lines, is_calibrated
+
+    if simulations < 1:
+        raise SpecError(f"--simulations is {simulations}; draw at least one market (200 judge a sampler).")
+    with progress_bar() as progress:
+        if study == "tree":
+            table = calibrate_tree(
+                simulations,
+                seed,
+                noise_by=noise_by,
+                folder=keep,
+                backend=backend,
+                processes=processes,
+                progress=progress,
+            )
+        else:
+            table = calibrate_courses(
+                simulations, seed, folder=keep, backend=backend, processes=processes, progress=progress
+            )
+    document = {"status": "ok", "calibrated": is_calibrated(table), "parameters": table.to_dicts()}
+    return Answer(document=document, text="\n".join(calibration_lines(table, simulations)))
 
 
 def _free_folder(parent: Path) -> Path:

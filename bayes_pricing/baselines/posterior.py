@@ -219,7 +219,8 @@ class FittedPosterior:
         """The posterior's unit of each row; a new item has its category's stand-in, a new region the item's first."""
         known = set(self.posterior.items["item"])
         keys = ("item", "region") if self.regional else ("item",)
-        groups = frame[self.group].cast(pl.String).to_list() if self.group else [""] * frame.height
+        group_of = pl.col(self.group) if self.group is not None and self.group in frame.columns else pl.lit("")
+        groups = frame.select(group_of.cast(pl.String).alias("group"), pl.col("item"))["group"].to_list()
         found = []
         for row, group in zip(frame.select(keys).iter_rows(), groups, strict=True):
             leaf = " @ ".join(str(part) for part in row)

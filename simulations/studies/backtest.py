@@ -201,10 +201,10 @@ HEADER = """# Back-test of pricing policies
 
 Every policy prices the same simulated market week by week, with the same luck (a stroke of luck is a quantile of the
 week's sales, so that two policies with equal prices sell equal units) and within the prices posted in the past. Regret
-is the expected profit of the oracle, who knows the truth, minus that of the policy, per week. "Worst month" is the lowest
-realised profit of four weeks in a row, per week. The category-level strategy goes by a regression with item effects;
-"argmax" prices each item where a baseline's predicted units earn most. `courses` is the course market in small, 25
-sales a course and year as in the large one; `busy-courses` has 200.
+is the expected profit of the oracle, who knows the truth, minus that of the policy, per week. "Worst month" is the
+lowest realised profit of four weeks in a row, per week. The category-level strategy goes by a regression with item
+effects; "argmax" prices each item where a baseline's predicted units earn most. `courses` is the course market in
+small, 25 sales a course and year as in the large one; `busy-courses` has 200.
 Written by `python -m simulations.studies.backtest`.
 """
 

@@ -15,7 +15,7 @@ from simulations.markets.retail_settings import RetailMarketSettings
 
 @pytest.fixture(scope="module")
 def sales(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    market = simulate_retail(RetailMarketSettings(categories=2, products=5, stores=1, weeks=30), seed=1)
+    market = simulate_retail(RetailMarketSettings(categories=3, products=4, stores=1, weeks=30), seed=1)
     path = tmp_path_factory.mktemp("sales") / "sales.parquet"
     market.sales.drop("product").write_parquet(path)
     return path
@@ -30,9 +30,9 @@ def test_one_table_of_posterior_and_baselines(sales: Path, capsys: pytest.Captur
     table = pl.DataFrame(document["estimators"])
     assert table.height == len(names)
     assert table["estimator"][0] == "posterior (lognormal)"
-    assert table["elasticity"].is_between(-3.6, -1.6).all()  # the market's mean is -2.6, ten items with sd 0.7
+    assert table["elasticity"].is_between(-3.6, -1.6).all()  # the market's mean is -2.6, twelve items with sd 0.7
     assert (table["width_50"] < table["width_95"]).all()
-    assert table["coverage_95"].is_between(0.75, 1.0).all()  # 50 rows
+    assert table["coverage_95"].is_between(0.75, 1.0).all()  # 60 rows
     assert document["horizon"] == 5
     assert {row["feature"] for row in document["importance"]} == {"price", "period"}
     assert {row["level"] for row in document["elasticities"]} == {"population", "category"}
