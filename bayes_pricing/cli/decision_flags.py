@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from bayes_pricing.pricing.constraints import Limit
+    from bayes_pricing.pricing.functionals import ExponentialUtility
     from bayes_pricing.pricing.profit import Economics
     from bayes_pricing.pricing.value_of_information import TestingRule
 
@@ -89,6 +90,32 @@ class LimitFlags:
     """Largest expected shortfall of the whole portfolio, money per period."""
     max_changes: int | None = None
     """Most items whose price changes."""
+    tail_share: float = 0.05
+    """Share of the draws that expected shortfalls average over."""
+    max_item_loss: float | None = None
+    """Largest loss of one item in its worst case (a loss beyond it has a probability of 5 %), money per period."""
+    max_portfolio_loss_probability: float | None = None
+    """Largest probability that the whole portfolio loses more than max-portfolio-loss."""
+    max_portfolio_loss: float = 0.0
+    """The loss that max-portfolio-loss-probability speaks of, money per period; 0 is doing worse than today."""
+    max_average_move: float | None = None
+    """Largest mean absolute move of the prices, as a share (0.03 for 3 %)."""
+    basket_lowest: float | None = None
+    """Lowest move of the price of today's basket, as a share (-0.02 for -2 %)."""
+    basket_highest: float | None = None
+    """Highest move of the price of today's basket, as a share."""
+    category_revenue_floor: float | None = None
+    """Least expected revenue of each category, as a share of today's (0.98 for 98 %)."""
+    category_volume_floor: float | None = None
+    """Least expected units of each category, as a share of today's."""
+    tier: Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative=())] = ()
+    """Items whose prices may not fall from one to the next, the cheapest first: basic,plus,pro; repeatable."""
+    tier_step: float = 0.0
+    """Least rise from one tier to the next, as a share of the lower price."""
+    same_price: Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative=())] = ()
+    """Items that must have one price in common: red,blue; repeatable."""
+    risk_tolerance: float | None = None
+    """Maximise the certainty equivalent under this risk tolerance (money per period) instead of the mean."""
 
     test_cost: float = 0.0
     """Money a price test costs beyond the sales it risks."""
@@ -101,8 +128,43 @@ class LimitFlags:
 
         return None if self.no_tests else TestingRule(cost=self.test_cost)
 
+    def utility(self) -> ExponentialUtility | None:
+        """Risk aversion, where a tolerance was given."""
+        from bayes_pricing.pricing.functionals import ExponentialUtility
+
+        return None if self.risk_tolerance is None else ExponentialUtility(tolerance=self.risk_tolerance)
+
     def limits(self) -> list[Limit]:
         """The flags that were given, as limits."""
+        return [*self._item_limits(), *self._portfolio_limits()]
+
+    def _portfolio_limits(self) -> list[Limit]:
+        from bayes_pricing.pricing import constraints as c
+
+        limits: list[Limit] = []
+        if self.max_shortfall is not None:
+            limits.append(c.MaxShortfall(amount=self.max_shortfall, share=self.tail_share))
+        if self.max_portfolio_loss_probability is not None:
+            limits.append(
+                c.MaxLossQuantile(probability=self.max_portfolio_loss_probability, amount=self.max_portfolio_loss)
+            )
+        if self.max_changes is not None:
+            limits.append(c.MaxChanges(count=self.max_changes))
+        if self.max_average_move is not None:
+            limits.append(c.MaxAverageMove(share=self.max_average_move))
+        if self.basket_lowest is not None or self.basket_highest is not None:
+            limits.append(c.BasketPrice(lowest=self.basket_lowest, highest=self.basket_highest))
+        if self.category_revenue_floor is not None:
+            limits.append(c.CategoryRevenueFloor(share=self.category_revenue_floor))
+        if self.category_volume_floor is not None:
+            limits.append(c.CategoryVolumeFloor(share=self.category_volume_floor))
+        if self.tier:
+            limits.append(c.TierOrder(tiers=tuple(map(_named, self.tier)), step=self.tier_step))
+        if self.same_price:
+            limits.append(c.SamePrice(groups=tuple(map(_named, self.same_price))))
+        return limits
+
+    def _item_limits(self) -> list[Limit]:
         from bayes_pricing.pricing import constraints as c
 
         limits: list[Limit] = [c.Support(extend=self.extrapolate)]
@@ -123,9 +185,11 @@ class LimitFlags:
         if self.max_loss_probability is not None:
             limits.append(c.MaxLossProbability(probability=self.max_loss_probability))
         if self.max_item_shortfall is not None:
-            limits.append(c.MaxItemShortfall(amount=self.max_item_shortfall))
-        if self.max_shortfall is not None:
-            limits.append(c.MaxShortfall(amount=self.max_shortfall))
-        if self.max_changes is not None:
-            limits.append(c.MaxChanges(count=self.max_changes))
+            limits.append(c.MaxItemShortfall(amount=self.max_item_shortfall, share=self.tail_share))
+        if self.max_item_loss is not None:
+            limits.append(c.MaxItemLossQuantile(amount=self.max_item_loss))
         return limits
+
+
+def _named(items: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in items.split(","))

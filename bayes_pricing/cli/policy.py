@@ -101,4 +101,5 @@ def decide(
         seed=seed,
         items=items,
         testing=limits.testing(),
+        utility=limits.utility(),
     )

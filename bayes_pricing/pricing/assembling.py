@@ -30,6 +30,7 @@ from bayes_pricing.pricing.profit import OBJECTIVES, Objective, UnitValue
 from bayes_pricing.pricing.risk import FEWEST_TAIL_DRAWS, tail_mean, tail_weights
 from bayes_pricing.pricing.solution import Solution
 from bayes_pricing.pricing.support import support_levels
+from bayes_pricing.pricing.welfare import surplus_change
 
 Floats = NDArray[np.float64]
 DEFAULT_TAIL = 0.05
@@ -42,6 +43,7 @@ class Totals:
     change: Floats
     current: Floats
     broken: dict[str, int]
+    surplus: Floats | None = None
 
 
 def assemble(
@@ -92,6 +94,7 @@ def _added(parts: list[Totals]) -> Totals:
         change=np.sum([part.change for part in parts], axis=0),
         current=np.sum([part.current for part in parts], axis=0),
         broken=broken,
+        surplus=np.sum([part.surplus for part in parts], axis=0),
     )
 
 
@@ -146,7 +149,10 @@ def _money(
     part = block.part(moved)
     growth = part.growth(chosen[moved])
     shape = (len(OBJECTIVES), problem.total_draws)
-    totals = Totals(change=np.zeros(shape), current=np.zeros(shape), broken={})
+    surplus = surplus_change(
+        part.units_today, part.facts.current_price[:, None], part.draws.elasticity, chosen[moved][:, None]
+    )
+    totals = Totals(change=np.zeros(shape), current=np.zeros(shape), broken={}, surplus=surplus.sum(axis=0))
     money = _Money(summaries={}, mean=np.zeros(len(chosen)), probability_better=np.zeros(len(chosen)))
     for index, metric in enumerate(OBJECTIVES):
         value = values[metric].part(where)
@@ -246,6 +252,7 @@ def portfolio_decision(problem: Problem, solution: Solution, totals: Totals) -> 
         recommended=_by_metric(totals.current + totals.change, metrics),
         change_draws=_labelled(totals.change, problem.chains),
         current_draws=_labelled(totals.current, problem.chains),
+        consumer_surplus=None if totals.surplus is None else estimate(totals.surplus),
     )
 
 

@@ -26,7 +26,7 @@ Places = NDArray[np.intp]
 
 HALVINGS = 7
 """Halvings of the tail share: known to a hundredth of its range."""
-FREE = 10
+FREE = 8
 """Choosers left to the integer programme of each trial: it is the tail share that decides, not the last rung."""
 
 

@@ -14,12 +14,15 @@ from bayes_pricing.pricing.judging import Judged
 from bayes_pricing.pricing.portfolio import Portfolio, build_portfolio, chosen_draws
 from bayes_pricing.pricing.portfolio_limits import MaxShortfall, Row, RowLimit
 from bayes_pricing.pricing.problem import Problem
+from bayes_pricing.pricing.programme import SMALL_PROBLEM
 from bayes_pricing.pricing.relaxing import relax
-from bayes_pricing.pricing.whole import choose_whole, taken
+from bayes_pricing.pricing.whole import FREE_CHOOSERS, choose_whole, taken
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 
+FREE = 8
+"""Choosers left to the integer programme that looks for an attainable floor, beyond the smallest problems."""
 MOST_ROWS = 3
 """Rows of one limit (categories, say) of which the attainable amount is looked for."""
 
@@ -116,7 +119,8 @@ def _attainable_rows(others: Portfolio, name: str, rows: list[Row], together: st
 
 def _best(portfolio: Portfolio) -> Places | None:
     relaxed = relax(portfolio, portfolio.rows)
-    whole = None if relaxed is None else choose_whole(portfolio, relaxed)
+    free = FREE_CHOOSERS if portfolio.options.mean.size <= SMALL_PROBLEM else FREE
+    whole = None if relaxed is None else choose_whole(portfolio, relaxed, free=free)
     return None if whole is None else whole.chosen
 
 

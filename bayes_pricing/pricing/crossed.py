@@ -22,7 +22,7 @@ from bayes_pricing.pricing.blocks import BlockMoney, LogLogBlock
 from bayes_pricing.pricing.constraints import BoxLimit, Limits, MaxShortfall, PriceLadder
 from bayes_pricing.pricing.decision import Action, Estimate, ItemDecision, PriceDecision, ShadowPrice, estimates
 from bayes_pricing.pricing.functionals import Functional, TailMean
-from bayes_pricing.pricing.joint_prices import JointPrices, highest_tail, maximize_joint
+from bayes_pricing.pricing.joint_prices import STARTS, JointPrices, highest_tail, maximize_joint
 from bayes_pricing.pricing.portfolio import chosen_draws
 from bayes_pricing.pricing.problem import SMALLEST_MOVE, Problem
 from bayes_pricing.pricing.profit import OBJECTIVES
@@ -51,6 +51,20 @@ def prices_cross(problem: Problem) -> bool:
     return problem.posterior.spec.cross_prices is not None
 
 
+def evaluate_crossed(problem: Problem, prices: Floats, *, seed: int) -> PriceDecision:
+    """Somebody's own prices (J,) on the same footing; the bound is that of the best prices found or certified."""
+    shortfall, ladder = _known(problem.limits)
+    blocks = crossed_blocks(problem)
+    best = _found(problem, blocks, shortfall, ladder, None, seed)
+    moves = tuple(np.log(prices[block.places] / block.money.demand.current_price) for block in blocks)
+    bound = None if best is None else best.upper_bound
+    given = JointPrices(
+        log_ratio=moves, change=np.zeros(0), value=0.0 if best is None else best.value, upper_bound=bound,
+        starts=STARTS, agreed=0 if best is None else best.agreed, multiplier=0.0, tail=None,
+    )  # fmt: skip
+    return _assembled(problem, blocks, given, seed)
+
+
 def optimize_crossed(problem: Problem, *, seed: int, functional: Functional | None = None) -> PriceDecision:
     """Joint prices of every category under the limits, and the decision about them.
 
@@ -77,15 +91,25 @@ def optimize_crossed(problem: Problem, *, seed: int, functional: Functional | No
     """
     shortfall, ladder = _known(problem.limits)
     blocks = crossed_blocks(problem)
-    tail = None if shortfall is None else TailMean(share=shortfall.share, among=chosen_draws(problem, seed))
-    rungs = None if ladder is None else [_rungs(block, ladder) for block in blocks]
-    found = maximize_joint(
-        [block.money for block in blocks], seed=seed, functional=functional, tail=tail,
-        floor=-np.inf if shortfall is None else -shortfall.amount, rungs=rungs,
-    )  # fmt: skip
+    found = _found(problem, blocks, shortfall, ladder, functional, seed)
     if found is None:
-        raise Refusal([_unattainable(blocks, tail, shortfall, seed)])
-    return _assembled(problem, blocks, found, seed)
+        raise Refusal([_unattainable(blocks, _tail(problem, shortfall, seed), shortfall, seed)])
+    return _assembled(problem, blocks, found, seed, functional)
+
+
+def _tail(problem: Problem, shortfall: MaxShortfall | None, seed: int) -> TailMean | None:
+    return None if shortfall is None else TailMean(share=shortfall.share, among=chosen_draws(problem, seed))
+
+
+def _found(
+    problem: Problem, blocks: list[CrossedBlock], shortfall: MaxShortfall | None, ladder: PriceLadder | None,
+    functional: Functional | None, seed: int,
+) -> JointPrices | None:  # fmt: skip
+    return maximize_joint(
+        [block.money for block in blocks], seed=seed, functional=functional, tail=_tail(problem, shortfall, seed),
+        floor=-np.inf if shortfall is None else -shortfall.amount,
+        rungs=None if ladder is None else [_rungs(block, ladder) for block in blocks],
+    )  # fmt: skip
 
 
 def crossed_blocks(problem: Problem) -> list[CrossedBlock]:
@@ -205,7 +229,9 @@ def _units(problem: Problem, blocks: list[CrossedBlock], found: JointPrices) -> 
     return _Units(today=today, new=new, prices=prices)
 
 
-def _assembled(problem: Problem, blocks: list[CrossedBlock], found: JointPrices, seed: int) -> PriceDecision:
+def _assembled(
+    problem: Problem, blocks: list[CrossedBlock], found: JointPrices, seed: int, functional: Functional | None = None
+) -> PriceDecision:
     units = _units(problem, blocks, found)
     _refuse_few_draws(problem, units)
     current = problem.facts.current_price
@@ -215,7 +241,7 @@ def _assembled(problem: Problem, blocks: list[CrossedBlock], found: JointPrices,
     totals = Totals(
         change=np.stack([np.nansum(part, axis=0) for part in change]),
         current=np.stack([np.nansum(part, axis=0) for part in before]),
-        broken={},
+        broken=_broken(problem, units.prices),
     )
     place = OBJECTIVES.index(problem.objective)
     certified = found.upper_bound is not None
@@ -234,6 +260,7 @@ def _assembled(problem: Problem, blocks: list[CrossedBlock], found: JointPrices,
         shadow_prices=shadow,
         chosen_on=chosen_draws(problem, seed),
         certified=certified,
+        worth=functional,
     )
     portfolio = portfolio_decision(problem, solution, totals)
     weights = None
@@ -252,6 +279,16 @@ def _assembled(problem: Problem, blocks: list[CrossedBlock], found: JointPrices,
         seed=seed,
         findings=(*general_findings(problem), *held_out_findings(problem, portfolio)),
     )
+
+
+def _broken(problem: Problem, prices: Floats) -> dict[str, int]:
+    """How many items break each limit on their price."""
+    broken: dict[str, int] = {}
+    for limit in problem.limits.item:
+        if isinstance(limit, BoxLimit):
+            low, high = limit.box(problem.facts)
+            broken[limit.name] = int(((prices < low * (1.0 - 1e-9)) | (prices > high * (1.0 + 1e-9))).sum())
+    return broken
 
 
 def _refuse_few_draws(problem: Problem, units: _Units) -> None:

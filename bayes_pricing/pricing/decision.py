@@ -177,6 +177,8 @@ class PortfolioDecision:
     changes, current, recommended : dict of str to Estimate
         ``revenue, profit, units`` per period of all items; no ``profit`` where no cost is known.
     change_draws, current_draws : DataArray, dims (metric, chain, draw)
+    consumer_surplus : Estimate or None
+        Change of buyers' surplus per period, positive good for them; None where prices cross.
     """
 
     objective: float
@@ -197,6 +199,7 @@ class PortfolioDecision:
     change_draws: xr.DataArray
     current_draws: xr.DataArray
     certified: bool = True
+    consumer_surplus: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

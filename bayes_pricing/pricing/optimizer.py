@@ -13,7 +13,7 @@ from bayes_pricing.errors import Finding, Refusal, SpecError
 from bayes_pricing.pricing.assembling import assemble
 from bayes_pricing.pricing.constraints import Limit
 from bayes_pricing.pricing.coupled import solve_coupled
-from bayes_pricing.pricing.crossed import optimize_crossed, prices_cross
+from bayes_pricing.pricing.crossed import evaluate_crossed, optimize_crossed, prices_cross
 from bayes_pricing.pricing.decision import PriceDecision
 from bayes_pricing.pricing.functionals import ExponentialUtility
 from bayes_pricing.pricing.judging import Judged, judge_given, judge_items
@@ -161,6 +161,10 @@ def evaluate_prices(
         raise SpecError(f"The price of {bad[0]!r} is {prices[bad[0]]}; prices must be positive ({len(bad)} are not).")
     select_items(posterior, list(prices))
     problem = build_problem(posterior, economics, objective, limits, horizon_periods=horizon_periods)
+    if prices_cross(problem):
+        today = problem.facts.current_price
+        own = np.array([prices.get(item, price) for item, price in zip(problem.items, today, strict=True)])
+        return evaluate_crossed(problem, own, seed=seed)
     judged = judge_items(problem)
     best = _separable(judged)
     findings: tuple[Finding, ...] = ()
