@@ -14,7 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream
 
 from server.finite import content_tag
-from server.guard import Guard
+from server.guard import LOGGER, SLASH_INSIDE, Guard
 from server.operations import Ask, Operation, Reply
 from server.problems import MEDIA_TYPE, Failure, FieldProblem, problem_of
 from server.routes import allowed_methods, operations
@@ -66,7 +66,7 @@ def build_handler(operation: Operation) -> HTTPRouteHandler:
         ask: Ask[Any, Any] = Ask(
             service=request.app.state.service,
             principal=principal,
-            path=request.path_params,
+            path={name: str(part).replace(SLASH_INSIDE, "/") for name, part in request.path_params.items()},
             query=read_query(request.scope["query_string"], operation.query),
             body=None if operation.body is None else await read_body(request, operation),
             headers=request.headers,
@@ -200,8 +200,6 @@ def answer_problem(request: AnyRequest, error: Exception) -> Response[bytes]:
     request_id = str(request.scope["state"].get("request_id", ""))
     problem, headers = problem_of(error, request_id)
     if problem.type.endswith("/failed"):
-        from server.guard import LOGGER
-
         LOGGER.error("failed", exc_info=error, extra={"fields": {"request_id": request_id}})
     if problem.status == 405:
         headers["allow"] = ", ".join(allowed_methods(request.scope["path"]))

@@ -8,6 +8,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import anyio
 import anyio.to_thread
@@ -32,6 +33,9 @@ OPEN = ("/health/", "/schema", "/problems/")
 """Addresses that need no key."""
 UNHURRIED = "/events"
 """Streams may last."""
+SLASH_INSIDE = "\x1f"
+"""Stands for a slash that is part of a name, so that the path is not split there."""
+ENCODED_SLASH = re.compile(rb"%2[fF]")
 INBOUND_ID = re.compile(rb"[A-Za-z0-9_-]{8,64}")
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 LOGGER = logging.getLogger("bayes_pricing.server")
@@ -105,6 +109,9 @@ class Guard:
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = passage.request_id
         self._require_host(given)
+        if b"%2f" in scope.get("raw_path", b"").lower():
+            scope["path"] = unquote(ENCODED_SLASH.sub(SLASH_INSIDE.encode(), scope["raw_path"]).decode("latin-1"))
+            path = scope["path"]
         if path.startswith(OPEN):
             if method_of(scope) == "OPTIONS":
                 await _tell_methods(path, send)

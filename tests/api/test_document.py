@@ -1,0 +1,114 @@
+"""The OpenAPI document, its page, the client that is kept equal to it, and what the server does not load."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import msgspec
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from bayes_pricing.cli.decision_flags import LimitFlags, MoneyFlags
+from bayes_pricing.cli.flags import RoleFlags
+from server import answer_types, schemas
+from server.client import Client, ServerProblem
+from server.routes import operations
+from tests.api.running import Shop, running
+
+Http = TestClient[Litestar]
+DOCUMENTS = {"schema_page", "schema_document", "schema_file", "explain_problem", "metrics"}
+
+
+def test_the_page_needs_no_other_host(client: Http) -> None:
+    page = client.get("/schema", headers={"Authorization": ""})
+    assert page.headers["content-type"].startswith("text/html")
+    assert "http" not in page.text
+    for address in re.findall(r'(?:src|href)="(/[^"]+)"', page.text):
+        assert client.get(address).status_code == 200
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+
+
+def test_the_document_describes_every_operation_with_problems_and_examples(client: Http) -> None:
+    document = client.get("/schema/openapi.json").json()
+    assert document["openapi"] == "3.1.0"
+    described = {op["operationId"]: op for path in document["paths"].values() for op in path.values()}
+    assert set(described) == {operation.name for operation in operations()}
+    for operation in operations():
+        found = described[operation.name]
+        assert found["summary"]
+        assert {"400", "503"} <= set(found["responses"])
+        if operation.scope is not None:
+            assert {"401", "403", "429"} <= set(found["responses"])
+            assert operation.scope in found["description"]
+        if operation.body is not None:
+            assert all(
+                "example" in content
+                for name, content in found["requestBody"]["content"].items()
+                if "parquet" not in name
+            )
+
+
+def test_examples_fit_their_schemas() -> None:
+    for operation in operations():
+        if operation.example is not None:
+            assert msgspec.convert(dict(operation.example), operation.body) is not None
+
+
+def test_policies_and_roles_have_the_flags_of_the_shell() -> None:
+    flags = {flag.name for kind in (MoneyFlags, LimitFlags) for flag in fields(kind)}
+    assert set(schemas.Policy.__struct_fields__) == flags
+    assert set(schemas.Roles.__struct_fields__) == {flag.name for flag in fields(RoleFlags)}
+
+
+def test_the_client_has_every_operation_and_its_types() -> None:
+    methods = {name: method for name, method in vars(Client).items() if not name.startswith("_")}
+    assert set(methods) == {operation.name for operation in operations()} - DOCUMENTS
+    for operation in operations():
+        if operation.name in DOCUMENTS or not operation.answer:
+            continue
+        found = inspect.get_annotations(methods[operation.name], eval_str=True)
+        assert found["return"] is getattr(answer_types, operation.answer)
+        if operation.body not in (None, bytes):
+            assert found["body"] is operation.body
+
+
+def test_importing_the_server_loads_no_sampler() -> None:
+    rooms = "server.app, server.client, server.store.published, server.answers, server.openapi"
+    code = f"import sys, {rooms}; print([name for name in ('pymc', 'pytensor', 'nutpie') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_client_and_schemathesis_against_the_running_server(shop: Shop) -> None:
+    with running(shop) as address:
+        asker = Client(address, shop.token)
+        item = asker.list_items().rows[0].item
+        answer = asker.read_recommendation(item)
+        assert answer.decision.item == item
+        tried = asker.try_prices(schemas.WhatIfRequest(item=item, prices=[answer.decision.current_price]))
+        assert tried.outcomes[0].profit is not None
+        assert tried.outcomes[0].profit.mean == 0.0
+        assert asker.explain_item(item).explanation.decision == answer.decision
+        with pytest.raises(ServerProblem, match="404 There is no such thing: The model has no item 'tea/green'"):
+            asker.read_recommendation("tea/green")
+        run_schemathesis(address, shop.token)
+
+
+def run_schemathesis(address: str, token: str) -> None:
+    """All checks; examples, coverage, fuzzing and stateful phases, few cases of each."""
+    program = Path(sys.executable).with_name("st")
+    settings = str(Path(__file__).with_name("schemathesis.toml"))
+    document = f"{address}/schema/openapi.json"
+    done = subprocess.run(
+        [str(program), "--config-file", settings, "run", document, "-H", f"Authorization: Bearer {token}",
+         "--seed", "1", "-n", "1", "--exclude-path-regex", "events$", "--no-color",
+         "--phases", "examples,fuzzing,stateful"],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:]
