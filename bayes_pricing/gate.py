@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bayes_pricing.demand.diagnostics import Check, Diagnostics
+import msgspec
+
 from bayes_pricing.errors import Finding, Refusal
 
 if TYPE_CHECKING:
@@ -20,6 +21,34 @@ WORSE_SDS = 2.0
 
 class GateRefusal(Refusal):
     """A model may not go live: what of its evidence failed or is missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateCheck:
+    """One check: passed or not, what was found, what to do."""
+
+    code: str
+    passed: bool
+    finding: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerEvidence:
+    """What the diagnostics of a fit said, in plain values: a server reads it without loading what computed it.
+
+    Attributes
+    ----------
+    checks : tuple of GateCheck
+    max_rhat, min_ess_bulk, min_ess_tail : float
+    divergences : int
+    """
+
+    checks: tuple[GateCheck, ...]
+    max_rhat: float
+    min_ess_bulk: float
+    min_ess_tail: float
+    divergences: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +102,7 @@ class Evidence:
 
     Attributes
     ----------
-    diagnostics : Diagnostics or None
+    diagnostics : SamplerEvidence or None
         Of the sampler.
     calibration : Calibration or None
         On rows the model was fitted to.
@@ -81,7 +110,7 @@ class Evidence:
         On periods it had not seen.
     """
 
-    diagnostics: Diagnostics | None = None
+    diagnostics: SamplerEvidence | None = None
     calibration: Calibration | None = None
     backtest: BackTest | None = None
 
@@ -92,10 +121,10 @@ class Verdict:
 
     Attributes
     ----------
-    checks : tuple of Check
+    checks : tuple of GateCheck
     """
 
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
 
     @property
     def passed(self) -> bool:
@@ -159,27 +188,27 @@ def fit_evidence(fitted: DemandFit, backtest: BackTest | None = None) -> Evidenc
     """What a fit says of itself, with the back-test that somebody ran of it."""
     predictions = fitted.predictions
     return Evidence(
-        diagnostics=fitted.diagnostics,
+        diagnostics=msgspec.convert(msgspec.to_builtins(fitted.diagnostics), SamplerEvidence),
         calibration=Calibration(rows=len(predictions.pit), coverage=predictions.coverage),
         backtest=backtest,
     )
 
 
-def _sampler(diagnostics: Diagnostics | None) -> list[Check]:
+def _sampler(diagnostics: SamplerEvidence | None) -> list[GateCheck]:
     if diagnostics is None or not diagnostics.checks:
         return [_missing("diagnostics", "the sampler's diagnostics are not known", "fit it again with this version")]
     return list(diagnostics.checks)
 
 
-def _calibration(calibration: Calibration | None, code: str) -> list[Check]:
+def _calibration(calibration: Calibration | None, code: str) -> list[GateCheck]:
     if calibration is None or not calibration.rows > 0 or not calibration.coverage:
         return [_missing(code, "its predictive intervals were not checked", "fit it again with this version")]
     return [_held(code, probability, share, calibration.rows) for probability, share in calibration.coverage]
 
 
-def _held(code: str, probability: float, share: float, rows: int) -> Check:
+def _held(code: str, probability: float, share: float, rows: int) -> GateCheck:
     chance = CHANCE_SDS * math.sqrt(probability * (1.0 - probability) / rows)
-    return Check(
+    return GateCheck(
         code=code,
         passed=abs(share - probability) <= max(COVERAGE_TOLERANCE, chance),
         finding=f"its {probability:.0%} predictive intervals hold {share:.1%} of {rows:,} rows",
@@ -187,10 +216,10 @@ def _held(code: str, probability: float, share: float, rows: int) -> Check:
     )
 
 
-def _rival(backtest: BackTest) -> Check:
+def _rival(backtest: BackTest) -> GateCheck:
     worse = backtest.error**2 - backtest.rival_error**2
     allowed = max(WORSE_TOLERANCE * backtest.rival_error**2, WORSE_SDS * backtest.difference_sd)
-    return Check(
+    return GateCheck(
         code="backtest",
         passed=backtest.rows > 0 and worse <= allowed,
         finding=f"its error on {backtest.rows:,} rows it had not seen is {backtest.error:.4f}, "
@@ -199,5 +228,5 @@ def _rival(backtest: BackTest) -> Check:
     )
 
 
-def _missing(code: str, what: str, remedy: str) -> Check:
-    return Check(code=f"{code}_missing", passed=False, finding=what, remedy=remedy)
+def _missing(code: str, what: str, remedy: str) -> GateCheck:
+    return GateCheck(code=f"{code}_missing", passed=False, finding=what, remedy=remedy)
