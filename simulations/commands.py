@@ -185,7 +185,7 @@ def backtest(
     seeds: int = 20,
     weeks: int = 26,
     review_every: int = 0,
-    draws: int = 250,
+    draws: int = 400,
     backend: Literal["local", "dask", "ray"] = "local",
     processes: int | None = None,
     keep: Path | None = None,

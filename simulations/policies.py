@@ -30,8 +30,9 @@ from bayes_pricing.pricing.strategies import (
 from simulations.markets.arena import Arena
 
 GRID_POINTS = 33
+LONGER = 4
 HORIZON_PERIODS = 13.0
-QUICK_SAMPLER = SamplerSettings(draws=250, chains=4)
+QUICK_SAMPLER = SamplerSettings(draws=400, chains=4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,6 +79,23 @@ class Policy(Protocol):
         ...
 
 
+def fit_market(panel: SalesPanel, sampler: SamplerSettings, *, seed: int) -> DemandPosterior:
+    """A posterior that passed the gate: where the sampler was too short, it is asked for four times the draws.
+
+    Raises
+    ------
+    Refusal
+        If the sales identify no elasticity or the longer run did not pass either.
+    """
+    fitted = fit_demand(panel, ModelRequest(), sampler, seed=seed)
+    if not fitted.diagnostics.passed:
+        longer = SamplerSettings(draws=LONGER * sampler.draws, tune=sampler.tune, chains=sampler.chains)
+        fitted = fit_demand(panel, ModelRequest(), longer, seed=seed)
+    if not fitted.diagnostics.passed:
+        raise Refusal(fitted.diagnostics.findings)
+    return fitted.posterior
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Beliefs:
     """Fits made once and shared: all policies that fit the same sales get the same posterior.
@@ -110,10 +128,7 @@ class Beliefs:
         panel = self._panel(situation)
         key = panel.summary.data_hash
         if key not in self._posteriors:
-            fitted = fit_demand(panel, ModelRequest(), self.sampler, seed=situation.seed)
-            if not fitted.diagnostics.passed:
-                raise Refusal(fitted.diagnostics.findings)
-            self._posteriors[key] = fitted.posterior
+            self._posteriors[key] = fit_market(panel, self.sampler, seed=situation.seed)
         return self._posteriors[key]
 
     def baseline(self, name: str, situation: Situation) -> FittedBaseline:

@@ -51,10 +51,13 @@ class RetailMarket:
 
 
 def retail_panel(sales: pl.DataFrame) -> SalesPanel:
-    """Give retail sales their roles: items in products in categories; a display is a control, stock-outs unused."""
+    """Give retail sales their roles: items in products (where there are several stores) in categories, a display too."""
     kept = sales.drop("wholesale", "sold_out", strict=False)
+    one_store = kept["product"].n_unique() == kept["item"].n_unique()
     roles = ColumnRoles.resolve(
-        kept.columns, levels=("product", "category"), controls=("display",) if "display" in kept.columns else ()
+        kept.columns,
+        levels=("category",) if one_store else ("product", "category"),
+        controls=("display",) if "display" in kept.columns else (),
     )
     return SalesPanel.from_frame(kept, roles)
 

@@ -71,7 +71,7 @@ def backtest(
     *,
     weeks: int = 26,
     review_every: int = 0,
-    draws: int = 250,
+    draws: int = 400,
     folder: Path | None = None,
     backend: Backend = "local",
     processes: int | None = None,

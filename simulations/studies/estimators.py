@@ -102,7 +102,7 @@ def compare_on_markets(
     seeds: Sequence[int],
     *,
     estimators: Sequence[str] = ESTIMATORS,
-    draws: int = 250,
+    draws: int = 400,
     folder: Path | None = None,
     backend: Backend = "local",
     processes: int | None = None,
