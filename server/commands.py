@@ -6,6 +6,8 @@ import getpass
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -99,11 +101,10 @@ def worker(*, data_dir: Path | None = None, once: Flag = False, json: Json = Fal
     previous = {
         number: signal.signal(number, lambda got, frame: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)
     }
-    engine = open_engine(settings)
     try:
-        taken = run_worker(settings, engine, HANDLERS, stop=stop, once=once)
+        with open_engine(settings) as engine:
+            taken = run_worker(settings, engine, HANDLERS, stop=stop, once=once)
     finally:
-        engine.dispose()
         for number, handler in previous.items():
             signal.signal(number, handler)
     return Answer(document={"status": "ok", "jobs": taken}, text=f"Took {taken} jobs.")
@@ -141,11 +142,10 @@ def create(
     from server.store.keys import create_key
 
     expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    engine = open_engine(settings_in_force(data_dir=data_dir))
-    new = create_key(
-        engine, name=name, scopes=scopes, expires_at=expires, rate_per_second=rate_per_second, by=operator()
-    )
-    engine.dispose()
+    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+        new = create_key(
+            engine, name=name, scopes=scopes, expires_at=expires, rate_per_second=rate_per_second, by=operator()
+        )
     text = f"{new.token}\n\nThis is the only time it is shown. Key {_key_line(new.key)}"
     return Answer(document={"status": "ok", "token": new.token, "key": _key_json(new.key)}, text=text)
 
@@ -165,9 +165,8 @@ def list_all(*, data_dir: Path | None = None, json: Json = False) -> Answer:
     """
     from server.store.keys import list_keys
 
-    engine = open_engine(settings_in_force(data_dir=data_dir))
-    found = list_keys(engine)
-    engine.dispose()
+    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+        found = list_keys(engine)
     text = "\n".join(_key_line(key) for key in found) or "There are no keys; make one with `keys create`."
     return Answer(document={"status": "ok", "keys": [_key_json(key) for key in found]}, text=text)
 
@@ -189,9 +188,8 @@ def revoke(key_id: str, /, *, data_dir: Path | None = None, json: Json = False) 
     """
     from server.store.keys import revoke_key
 
-    engine = open_engine(settings_in_force(data_dir=data_dir))
-    key = revoke_key(engine, key_id, by=operator())
-    engine.dispose()
+    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+        key = revoke_key(engine, key_id, by=operator())
     return Answer(document={"status": "ok", "key": _key_json(key)}, text=f"Revoked {_key_line(key)}")
 
 
@@ -212,9 +210,8 @@ def verify(*, head: str | None = None, data_dir: Path | None = None, json: Json 
     """
     from server.store.audit import verify_chain
 
-    engine = open_engine(settings_in_force(data_dir=data_dir))
-    report = verify_chain(engine, head)
-    engine.dispose()
+    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+        report = verify_chain(engine, head)
     document = {
         "status": "failed" if report.broken else "ok",
         "rows": report.rows,
@@ -245,9 +242,8 @@ def replay(entry_id: str, /, *, data_dir: Path | None = None, json: Json = False
     from server.store.published import reproduce
 
     settings = settings_in_force(data_dir=data_dir)
-    engine = open_engine(settings)
-    entry = find_entry(engine, entry_id)
-    engine.dispose()
+    with open_engine(settings) as engine:
+        entry = find_entry(engine, entry_id)
     if not entry.answer:
         raise SpecError(f"The audit's entry {entry_id!r} is the event {entry.kind!r}; only answers can be given again.")
     again = reproduce(settings.published_dir, entry.model_id, entry.kind, entry.request)
@@ -282,11 +278,16 @@ def settings_in_force(**given: object) -> Settings:
     return Settings.from_environment(environ)
 
 
-def open_engine(settings: Settings) -> Engine:
-    """The operational database, in its newest schema."""
+@contextmanager
+def open_engine(settings: Settings) -> Iterator[Engine]:
+    """The operational database, in its newest schema, until the block ends."""
     from server.store.database import open_database
 
-    return open_database(settings.database_url)
+    engine = open_database(settings.database_url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def operator() -> str:

@@ -18,7 +18,9 @@ from server.settings import Settings
 
 NAME = "bayes_pricing"
 REQUESTS = logging.getLogger("bayes_pricing.request")
-SECRETS = re.compile(r"(bp_[0-9a-f]{12})_[A-Za-z0-9_-]+|(//[^/\s:@]*):[^/\s@]+@|(Bearer)\s+\S+", re.IGNORECASE)
+SECRETS = re.compile(
+    r"(bp_[0-9a-f]{12})_[A-Za-z0-9_-]+|(//[^/\s:@\"]*):[^/\s@\"]+@|(Bearer)\s+[^\s\"\\]+", re.IGNORECASE
+)
 SLOW_SECONDS = 1.0
 
 

@@ -40,9 +40,8 @@ def list_models(*, limit: int = 50, data_dir: Path | None = None, json: Json = F
     from server.store.aliases import current_alias
     from server.store.models import list_models as stored_models
 
-    engine = open_engine(settings_in_force(data_dir=data_dir))
-    found, champion = stored_models(engine, limit=limit), current_alias(engine)
-    engine.dispose()
+    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+        found, champion = stored_models(engine, limit=limit), current_alias(engine)
     name = None if champion is None else champion.model_id
     document = {
         "status": "ok",
@@ -74,9 +73,8 @@ def show(model_id: str, /, *, data_dir: Path | None = None, json: Json = False) 
     from server.store.models import find_model
     from server.store.outcomes import track_record
 
-    engine = open_engine(settings_in_force(data_dir=data_dir))
-    model, record = find_model(engine, model_id), track_record(engine, model_id)
-    engine.dispose()
+    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+        model, record = find_model(engine, model_id), track_record(engine, model_id)
     document = {"status": "ok", **_model_json(model), "track_record": msgspec.to_builtins(record)}
     lines = [_model_line(model), *(f"  {check.finding}: {_passed(check.passed)}" for check in model.verdict.checks)]
     held = "no outcomes yet" if record.coverage is None else f"{record.coverage:.0%} of {record.outcomes} outcomes held"
@@ -107,9 +105,8 @@ def publish(
     from server.tasks import publish_fit
 
     settings = settings_in_force(data_dir=data_dir)
-    engine = open_engine(settings)
-    record = publish_fit(settings, engine, model_dir, by=operator(), policy=_policy(policy), seed=seed)
-    engine.dispose()
+    with open_engine(settings) as engine:
+        record = publish_fit(settings, engine, model_dir, by=operator(), policy=_policy(policy), seed=seed)
     return Answer(document={"status": "ok", **_model_json(record)}, text=f"Published {_model_line(record)}")
 
 
@@ -146,17 +143,16 @@ def promote(
     from server.store.aliases import CHAMPION
     from server.store.aliases import promote as move
 
-    engine = open_engine(settings_in_force(data_dir=data_dir))
-    alias = move(
-        engine,
-        CHAMPION,
-        model_id,
-        expected_version=_version(engine, expected_version),
-        by=operator(),
-        reason=reason,
-        override=override,
-    )
-    engine.dispose()
+    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+        alias = move(
+            engine,
+            CHAMPION,
+            model_id,
+            expected_version=_version(engine, expected_version),
+            by=operator(),
+            reason=reason,
+            override=override,
+        )
     return _alias_answer(alias)
 
 
@@ -182,10 +178,9 @@ def rollback(
     from server.store.aliases import CHAMPION
     from server.store.aliases import rollback as move_back
 
-    engine = open_engine(settings_in_force(data_dir=data_dir))
-    version = _version(engine, expected_version)
-    alias = move_back(engine, CHAMPION, expected_version=version, by=operator(), reason=reason)
-    engine.dispose()
+    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+        version = _version(engine, expected_version)
+        alias = move_back(engine, CHAMPION, expected_version=version, by=operator(), reason=reason)
     return _alias_answer(alias)
 
 
