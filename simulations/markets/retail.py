@@ -51,7 +51,7 @@ class RetailMarket:
 
 
 def retail_panel(sales: pl.DataFrame) -> SalesPanel:
-    """Give retail sales their roles: items in products (where there are several stores) in categories, a display too."""
+    """Give retail sales their roles: items in products (where there are several stores) in categories, a display."""
     kept = sales.drop("wholesale", "sold_out", strict=False)
     one_store = kept["product"].n_unique() == kept["item"].n_unique()
     roles = ColumnRoles.resolve(
