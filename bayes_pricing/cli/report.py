@@ -57,9 +57,15 @@ def report(
         fitted = load_fit(model.model_dir)
         progress(0.3, "judging prices on every posterior draw")
         decision = decide(decidable(fitted), money, limits, seed=seed)
-        progress(0.8, "writing the report")
-        told = decision.items if len(decision.items) <= FULLY_TOLD else boldest_changes(decision, STORIES)
+        progress(0.6, "explaining")
+        small = len(decision.items) <= FULLY_TOLD
+        told = decision.items if small else boldest_changes(decision, STORIES)
         called = period_name or calendar_word(fitted.summary)
+        part = assemble.decision_part(fitted.posterior, decision, [item.item for item in told], called, fitted.findings)
+        if small:
+            progress(0.7, "weighing gain against risk")
+            part = assemble.with_frontier(part, fitted.posterior, seed=seed)
+        progress(0.9, "writing the report")
         path = write_report(
             Report(
                 title=f"Prices from {model.model_dir.name}",
@@ -67,9 +73,7 @@ def report(
                 period=called,
                 sales=assemble.sales_part(fitted, "Sales of the fitted model"),
                 demand=assemble.demand_part(fitted, seed=seed),
-                decision=assemble.decision_part(
-                    fitted.posterior, decision, [item.item for item in told], called, fitted.findings
-                ),
+                decision=part,
                 trust=assemble.trust_part(fitted),
                 provenance=assemble.provenance(fitted, fitted.seconds, f"report --model-dir {model.model_dir}"),
             ),

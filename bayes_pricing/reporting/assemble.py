@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -17,6 +18,7 @@ from bayes_pricing.pricing.constraints import PriceLadder
 from bayes_pricing.pricing.curve import price_curve
 from bayes_pricing.pricing.decision import PROBABILITY, ItemDecision, PriceDecision
 from bayes_pricing.pricing.explanation import Explanation, explain
+from bayes_pricing.pricing.frontier import efficient_frontier, price_of_caution
 from bayes_pricing.pricing.wording import word
 from bayes_pricing.registry import library_versions
 from bayes_pricing.reporting.content import (
@@ -119,6 +121,19 @@ def decision_part(
     """The decision, with the stories of some items in the order given; `findings` are those of the fit."""
     told = tuple(item_story(posterior, decision, item, period, findings) for item in stories)
     return DecisionPart(decision=decision, stories=told)
+
+
+def with_frontier(part: DecisionPart, posterior: DemandPosterior, *, seed: int) -> DecisionPart:
+    """The same part with the frontier of gain against risk and what each risk limit costs; solves a dozen times."""
+    decision = part.decision
+    asked = (posterior, decision.economics, decision.objective, decision.limits)
+    items = [item.item for item in decision.items]
+    horizon = decision.horizon_periods
+    return replace(
+        part,
+        frontier=efficient_frontier(*asked, horizon_periods=horizon, seed=seed, items=items),
+        caution=price_of_caution(*asked, horizon_periods=horizon, seed=seed, items=items),
+    )
 
 
 def item_story(

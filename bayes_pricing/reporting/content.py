@@ -15,6 +15,7 @@ from bayes_pricing.demand.diagnostics import Diagnostics
 from bayes_pricing.demand.identification import Identification
 from bayes_pricing.errors import Finding
 from bayes_pricing.pricing.decision import Action, Estimate, PriceDecision
+from bayes_pricing.pricing.frontier import CautionCost, FrontierPoint
 from bayes_pricing.reporting.marks import POSTERIOR, require_columns
 
 Floats = NDArray[np.float64]
@@ -182,10 +183,23 @@ class ItemStory:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DecisionPart:
-    """What to charge and why: the decision, and the stories of some items in the order they are to be told."""
+    """What to charge and why.
+
+    Attributes
+    ----------
+    decision : PriceDecision
+    stories : tuple of ItemStory
+        In the order they are to be told.
+    frontier : tuple of FrontierPoint
+        Expected gain for every risk, the boldest first; empty for none.
+    caution : tuple of CautionCost
+        What each risk limit of the decision costs.
+    """
 
     decision: PriceDecision
     stories: tuple[ItemStory, ...] = ()
+    frontier: tuple[FrontierPoint, ...] = ()
+    caution: tuple[CautionCost, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

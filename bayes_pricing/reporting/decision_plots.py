@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayes_pricing.errors import SpecError
 from bayes_pricing.pricing.constraints import Limit
 from bayes_pricing.pricing.decision import ItemDecision, PriceDecision
+from bayes_pricing.pricing.frontier import FrontierPoint
 from bayes_pricing.pricing.limit_words import limit_phrase
 from bayes_pricing.reporting.content import PriceCurve
 from bayes_pricing.reporting.formats import interval, percent, price, signed
@@ -162,6 +163,61 @@ def portfolio_change_plot(decision: PriceDecision, period: str = "period") -> al
         f"mean {signed(mean)} {interval(low, high)} {unit}; loses in {percent(loses)} of draws",
         f"Distribution of the change of {outcome}; mean {signed(mean)} {unit}, a loss in {percent(loses)} of draws.",
         240,
+    )
+
+
+def frontier_plot(points: Sequence[FrontierPoint], decision: PriceDecision, period: str = "period") -> alt.LayerChart:
+    """Expected gain against expected shortfall: how much gain each degree of safety leaves, and where this decision is.
+
+    Parameters
+    ----------
+    points : sequence of FrontierPoint
+        At least one.
+    decision : PriceDecision
+    period : str
+
+    Raises
+    ------
+    SpecError
+        If there is no point.
+    """
+    if not points:
+        raise SpecError("A frontier needs at least one point; ask `efficient_frontier` for two or more.")
+    outcome, unit = decision.objective, outcome_unit(decision, period)
+    frame = pl.DataFrame(
+        {
+            "shortfall": [point.expected_shortfall for point in points],
+            "gain": [point.objective for point in points],
+            "changes": [point.changes for point in points],
+        }
+    )
+    here = decision.portfolio.expected_shortfall
+    mine = pl.DataFrame({"shortfall": [here], "gain": [decision.portfolio.objective], "text": ["this decision"]})
+    mine = mine.filter(pl.col("shortfall").is_not_null())
+    spread_x = padded_range([*frame["shortfall"], *mine["shortfall"]], share=0.12)
+    spread_y = padded_range([*frame["gain"], *mine["gain"], 0.0], share=0.12)
+    x = alt.X(
+        "shortfall:Q",
+        scale=alt.Scale(domain=spread_x, nice=False),
+        axis=quiet_axis(f"Expected shortfall ({unit}; a loss is positive)"),
+    )
+    y_axis = quiet_axis(f"Expected change of {outcome} ({unit})", ticks=5)
+    y = alt.Y("gain:Q", scale=alt.Scale(domain=spread_y, nice=False), axis=y_axis)
+    base = alt.Chart(values(frame)).encode(x=x, y=y)
+    marked = alt.Chart(values(mine)).encode(x=x, y=y)
+    return styled(
+        layered(
+            base.mark_line(color=BLUE, strokeWidth=2.5),
+            base.mark_point(color=BLUE, filled=True, size=60, opacity=1).encode(
+                tooltip=tips("shortfall", "gain", "changes")
+            ),
+            marked.mark_point(color=GREEN, filled=True, size=130, opacity=1, shape="diamond"),
+            marked.mark_text(color=GREEN, dy=18, fontWeight=600, fontSize=12).encode(text="text:N"),
+        ),
+        "Gain against risk",
+        f"each point: the prices with the highest expected {outcome} for their risk",
+        f"Expected change of {outcome} against expected shortfall for {len(points)} limits on the shortfall.",
+        280,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import altair as alt
@@ -9,11 +10,13 @@ import numpy as np
 import polars as pl
 
 from bayes_pricing.pricing.decision import PriceDecision
+from bayes_pricing.pricing.frontier import FrontierPoint
 from bayes_pricing.reporting.content import BaselinePart, DemandPart, PriceCurve, TrustPart
 from bayes_pricing.reporting.decision_plots import (
     ACTION_WORDS,
     decision_frame,
     decision_overview_plot,
+    frontier_plot,
     objective_draws,
     outcome_unit,
     portfolio_change_plot,
@@ -270,6 +273,36 @@ def story_figure(curve: PriceCurve, number: int) -> Figure:
         table=Table(
             headings=(f"Price ({curve.price_unit})", f"{outcome} ({curve.unit})", f"{level} interval"),
             rows=tuple((price(at), plain(mean), interval(low, high)) for at, mean, low, high in rows),
+        ),
+    )
+
+
+def frontier_figure(points: Sequence[FrontierPoint], decision: PriceDecision, period: str) -> Figure:
+    """Gain against risk, with the prices that lie on the frontier counted."""
+    unit = outcome_unit(decision, period)
+    tail = percent(decision.portfolio.shortfall_share)
+    return Figure(
+        key="frontier",
+        title="Gain against risk",
+        caption=f"Each point: the highest expected {decision.objective} for its risk, the mean loss over the worst "
+        f"{tail} of draws (left is safer; below zero even those gain). The diamond: this decision.",
+        chart=frontier_plot(points, decision, period),
+        table=Table(
+            headings=(
+                f"Expected shortfall ({unit})",
+                f"Expected change ({unit})",
+                "Better than today",
+                "Prices changed",
+            ),
+            rows=tuple(
+                (
+                    signed(point.expected_shortfall),
+                    signed(point.objective),
+                    odds(point.probability_better),
+                    f"{point.changes:,}",
+                )
+                for point in points
+            ),
         ),
     )
 

@@ -18,6 +18,8 @@ import jinja2
 from markupsafe import Markup
 
 from bayes_pricing.errors import StorageError
+from bayes_pricing.pricing.constraints import Limit
+from bayes_pricing.pricing.decision import PriceDecision
 from bayes_pricing.reporting import formats
 from bayes_pricing.reporting.content import DecisionPart, Report
 from bayes_pricing.reporting.decision_plots import objective_draws, outcome_unit
@@ -27,6 +29,7 @@ from bayes_pricing.reporting.figures import (
     comparison,
     decision_figures,
     demand_figures,
+    frontier_figure,
     story_figure,
     trust_figures,
 )
@@ -160,11 +163,17 @@ def _decision_parts(report: Report, part: DecisionPart) -> dict[str, object]:
         "limits": [limit_words(limit) for limit in decision.limits],
         "decision_findings": group_findings(decision.findings),
         "decision_figures": decision_figures(decision, elasticities, period),
+        "frontier": frontier_figure(part.frontier, decision, period) if part.frontier else None,
+        "caution": [(limit_words(_limit(decision, cost.limit)), cost.cost) for cost in part.caution],
         "stories": [(story, story_figure(story.curve, number)) for number, story in enumerate(part.stories)],
         "top_items": list(top_items(decision, elasticities).iter_rows(named=True)),
         "items_to_test": list(items_to_test(decision).iter_rows(named=True)),
         "refused": refused_reasons(decision),
     }
+
+
+def _limit(decision: PriceDecision, name: str) -> Limit:
+    return next(limit for limit in decision.limits if limit.name == name)
 
 
 def _static(name: str) -> str:

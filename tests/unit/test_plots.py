@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +10,16 @@ import polars as pl
 import pytest
 
 from bayes_pricing.errors import SpecError
+from bayes_pricing.pricing.frontier import FrontierPoint
 from bayes_pricing.reporting.decision_plots import (
     change_bins,
     decision_frame,
     decision_overview_plot,
+    frontier_plot,
     portfolio_change_plot,
     profit_curve_plot,
 )
+from bayes_pricing.reporting.figures import frontier_figure
 from bayes_pricing.reporting.plots import (
     elasticity_forest,
     forest_rows,
@@ -218,3 +222,28 @@ def test_coverage_is_averaged_over_origins() -> None:
 def test_a_frame_without_a_needed_column_is_refused_by_name() -> None:
     with pytest.raises(SpecError, match=r"needs the columns \['upper'\]"):
         elasticity_forest(TABLE.drop("upper"))
+
+
+def test_the_frontier_marks_this_decision_and_counts_its_points() -> None:
+    assert REPORT.decision is not None
+    decision = REPORT.decision.decision
+    points = [
+        FrontierPoint(
+            max_shortfall=limit,
+            objective=gain,
+            upper_bound=gain,
+            expected_shortfall=risk,
+            expected_shortfall_held_out=None,
+            probability_better=0.9,
+            changes=changes,
+        )
+        for limit, gain, risk, changes in ((None, 900.0, 40.0, 12), (0.0, 700.0, 0.0, 9), (-20.0, 400.0, -20.0, 5))
+    ]
+    figure = frontier_figure(points, decision, "week")
+    assert [row[0] for row in figure.table.rows] == ["+40.0", "0", "−20.0"]
+    assert [row[3] for row in figure.table.rows] == ["12", "9", "5"]
+    drawn = json.dumps(figure.chart.to_dict())
+    assert '"this decision"' in drawn
+    assert '"shortfall": -20' in drawn
+    with pytest.raises(SpecError, match="at least one point"):
+        frontier_plot([], decision)
