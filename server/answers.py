@@ -131,13 +131,9 @@ def what_if(model: PublishedModel, request: WhatIfRequest) -> bytes:
     outlook = Outlook(block=block, prices=np.array([request.prices]))
     rules = sort_limits(limits.limits()).item
     allowed = {limit.name: limit.allows(outlook)[0] for limit in rules}
-    outcomes = [
-        {
-            **_outcome(block, economics, objective, table, price),
-            "forbidden_by": [name for name, fine in allowed.items() if not fine[column]],
-        }
-        for column, price in enumerate(request.prices)
-    ]
+    outcomes = _outcomes(block, economics, objective, table, request.prices)
+    for column, outcome in enumerate(outcomes):
+        outcome["forbidden_by"] = [name for name, fine in allowed.items() if not fine[column]]
     return _encode(model, item=request.item, current_price=float(block.facts.current_price[0]), outcomes=outcomes)
 
 
@@ -198,23 +194,32 @@ def _bulk_row(model: PublishedModel, item: str) -> bytes:
     return b'{"item":%b,"status":"ok",%b}' % (name, decision_part(model, place))
 
 
-def _outcome(block: Any, economics: Any, objective: str, table: Any, price: float) -> dict[str, Any]:
-    from bayes_pricing.pricing.decision import NO_CHANGE, estimate
+def _outcomes(block: Any, economics: Any, objective: str, table: Any, asked: list[float]) -> list[dict[str, Any]]:
+    """What each price of one item would bring: the item stands once for every price, so that one pass does them all."""
+    from bayes_pricing.pricing.decision import NO_CHANGE, estimates
     from bayes_pricing.pricing.profit import OBJECTIVES
     from bayes_pricing.pricing.support import support_levels
 
-    prices = np.array([price])
-    growth = block.growth(prices)
-    moved = bool(growth.any())
-    found: dict[str, Any] = {"price": price, "support": support_levels(block.facts, prices)[0]}
-    found["units_per_period"] = estimate(((1.0 + growth) * block.units_today)[0])
+    prices, same = np.array(asked), np.zeros(len(asked), dtype=np.intp)
+    many = block.part(same)
+    growth = many.growth(prices)
+    summaries = zip(
+        asked, support_levels(many.facts, prices), estimates((1.0 + growth) * many.units_today), strict=True
+    )
+    found: list[dict[str, Any]] = [
+        {"price": price, "support": support, "units_per_period": units} for price, support, units in summaries
+    ]
+    moved = growth.any(axis=1).tolist()
     for metric in OBJECTIVES:
-        value = economics.unit_value(metric, table)
-        change = block.change(prices, value, growth)[0]
+        value = economics.unit_value(metric, table).part(same)
         known = not np.isnan(value.charge).any()
-        found[metric] = (estimate(change) if moved else NO_CHANGE) if known else None
+        change = many.change(prices, value, growth)
+        changes = estimates(change) if known else [None] * len(asked)
+        for outcome, moves, summary in zip(found, moved, changes, strict=True):
+            outcome[metric] = summary if moves or not known else NO_CHANGE
         if metric == objective:
-            found["probability_better"] = float((change > 0).mean()) if known else None
+            for outcome, better in zip(found, (change > 0).mean(axis=1).tolist(), strict=True):
+                outcome["probability_better"] = better if known else None
     return found
 
 
