@@ -225,15 +225,15 @@ class TreePosterior:
             found["item_noise_sd"] = self._labelled(by_item, ("item",), item=self.data.gram.items)
         return xr.Dataset(found)
 
-    def new_unit(self, level: str, parent: str | None, *, seed: int) -> xr.DataArray:
+    def new_unit(self, level: str, parent: str | xr.DataArray | None, *, seed: int) -> xr.DataArray:
         """Draws for a unit never seen, dims (chain, draw, coefficient): it varies around its parent as its siblings do.
 
         Parameters
         ----------
         level : str
             ``item`` or a nesting level.
-        parent : str or None
-            Name of its unit one level up; None where that is the population.
+        parent : str, DataArray or None
+            Name of its unit one level up, or draws of one that is new itself; None where that is the population.
         seed : int
             Two new units with different seeds are independent given their parent.
         """
@@ -242,7 +242,9 @@ class TreePosterior:
             raise SpecError(f"No units of {level!r} vary around a parent; choose one of {names}.")
         at = names.index(level)
         above = self.coefficients("population")
-        if at < len(self.data.levels):
+        if isinstance(parent, xr.DataArray):
+            above = parent
+        elif at < len(self.data.levels):
             if parent is None:
                 raise SpecError(f"A new {level} needs the {self.data.levels[at]} it belongs to; name its parent.")
             above = self.coefficients(self.data.levels[at], [parent]).isel({self.data.levels[at]: 0}, drop=True)

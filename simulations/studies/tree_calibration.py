@@ -235,14 +235,14 @@ def coverage(ranks: Floats, probability: float) -> float:
     return float((np.abs(ranks - 0.5) <= probability / 2.0).mean())
 
 
-def table_lines(noise_by: NoiseBy, ranks: dict[str, Floats], failures: int, seconds: float) -> Iterator[str]:
-    """The study's table for one noise model, in Markdown."""
+def table_lines(title: str, ranks: dict[str, Floats], failures: int, seconds: float) -> Iterator[str]:
+    """The study's table for one model, in Markdown."""
     count = len(next(iter(ranks.values()))) if ranks else 0
     rng = np.random.default_rng(1)
     p_values = {name: uniformity_p_value(values, rng) for name, values in ranks.items()}
     inside = holm_accepts(p_values)
     verdict = "all inside" if all(inside.values()) and failures == 0 else "NOT all inside"
-    yield f"## Noise {'by item' if noise_by == 'item' else noise_by}"
+    yield f"## {title}"
     yield ""
     yield f"{count + failures} markets, {failures} failed fits, {seconds:.0f} seconds: {verdict}."
     yield ""
@@ -274,7 +274,7 @@ def run_study(n_simulations: int, seed: int, path: Path) -> None:
             n_simulations, seed, noise_by="item" if noise_by == "item" else "common", processes=os.cpu_count() or 1
         )
         seconds = time.perf_counter() - started
-        lines += table_lines("item" if noise_by == "item" else "common", ranks, failures, seconds)
+        lines += table_lines("Noise by item" if noise_by == "item" else "Noise common", ranks, failures, seconds)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines))

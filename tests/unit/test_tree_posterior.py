@@ -136,3 +136,14 @@ def test_a_new_item_varies_around_its_category() -> None:
     assert_allclose(scaled.std(axis=0), 1, atol=5 / np.sqrt(2 * 40_000))
     with pytest.raises(SpecError, match="name its parent"):
         posterior.new_unit("item", None, seed=1)
+
+
+def test_an_item_of_a_new_category_has_both_widths() -> None:
+    """Variances add: around the population a new category's, and around that the new item's own."""
+    posterior = make_posterior(draws=20_000)
+    category = posterior.new_unit("category", None, seed=3)
+    item = posterior.new_unit("item", category, seed=4)
+    away = (item - posterior.coefficients("population")).sel(coefficient="log_price")
+    spread = np.hypot(posterior.variation("item"), posterior.variation("category")).sel(coefficient="log_price")
+    # 40,000 draws: five standard errors of an sd
+    assert_allclose(float((away / spread).std()), 1, atol=5 / np.sqrt(2 * 40_000))
