@@ -19,8 +19,9 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from server.commands import replay
 from server.store.aliases import alias_history, current_alias
-from server.store.audit import verify_chain
+from server.store.audit import list_entries, verify_chain
 from server.store.database import open_database, reading
 from server.store.tables import audit, audit_counts
 from tests.api.running import Shop, market, open_shop
@@ -186,6 +187,21 @@ def current(engine: sa.Engine) -> str:
     alias = current_alias(engine)
     assert alias is not None
     return alias.model_id
+
+
+def test_audited_answers_come_out_again_byte_for_byte(running: Running) -> None:
+    folder = running.shop.settings.data_dir
+    with running.client() as client:
+        answers = [client.get(ITEM), client.get("/v1/items/item-00002/explanation"), client.get(ITEM)]
+        names = [answer.headers["audit-id"] for answer in answers]
+    assert names[0] == names[2] != names[1]
+    engine = open_database(running.shop.settings.database_url)
+    assert eventually(lambda: {names[0], names[1]} <= {entry.id for entry in list_entries(engine, limit=1000)})
+    engine.dispose()
+    for answer, name in zip(answers, names, strict=True):
+        again = replay(name, data_dir=folder)
+        assert (again.exit_code, again.document["reproduced"]) == (0, True)
+        assert str(again.document["answer"]).encode() == answer.content
 
 
 def test_slow_client_is_hung_up_on_while_others_are_answered(running: Running) -> None:
