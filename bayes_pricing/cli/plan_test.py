@@ -89,6 +89,29 @@ class BudgetFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DesignFlags:
+    """Which design to trust among substitutes: every one is played in the fitted model."""
+
+    move: float | None = None
+    """Change of all tested prices as a share of today's (0.1 for a rise of 10 %)."""
+    rival_control: str | None = None
+    """Control of the fit with the log of rivals' mean price: log_NAME for `fit --competitor-price NAME`."""
+    rival_level: str | None = None
+    """Level whose items take buyers from each other; left out, the innermost of the fit."""
+    test_weeks: int = 8
+    """Length of the test."""
+    lingering: float = 0.0
+    """Share of a price's effect on units that comes a week late."""
+    shock_sd: float = 0.05
+    """Sd of what moves the log sales of all items together in a week."""
+    plays: int = 200
+    """Plays of each design."""
+    seed: int = 1
+    """Of the plays."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrationFlags:
     """What a plan file fixes beside the sizes."""
 
@@ -138,6 +161,7 @@ def plan_test(
     limits: LimitFlags | None = None,
     registration: RegistrationFlags | None = None,
     budget: BudgetFlags | None = None,
+    design: DesignFlags | None = None,
     *,
     model_dir: Path | None = None,
     item: str | None = None,
@@ -148,7 +172,8 @@ def plan_test(
 ) -> Answer:
     """Plan a test by expected profit, from a fitted model or from numbers alone; power and assurance stand beside it.
 
-    From a model without an item: which items to test, by value of information per cost, within --budget and --tests.
+    From a model without an item: which items to test, by value of information per cost, within --budget and --tests;
+    or which design to use among substitutes, with --move and --rival-control.
 
     Example: bayes-pricing plan-test --prior-mean 0.68 --prior-sd 0.03 --noise-sd 0.4665 --population 100000
 
@@ -171,12 +196,14 @@ def plan_test(
 
     prior, goals, registration = prior or PriorFlags(), goals or GoalFlags(), registration or RegistrationFlags()
     money = money or MoneyFlags()
-    budget = budget or BudgetFlags()
+    budget, design = budget or BudgetFlags(), design or DesignFlags()
+    if model_dir is not None and design.move is not None:
+        return _advice(model_dir, design, money, limits or LimitFlags())
     if model_dir is not None and item is None and budget != BudgetFlags():
         return _portfolio(model_dir, budget, money, limits or LimitFlags())
     if (model_dir is None) != (item is None):
         raise SpecError(
-            "--model-dir goes with --item (which of its items) or with --budget or --tests (which to test)."
+            "--model-dir goes with --item (which of its items), --budget or --tests (which to test), or --move."
         )
     if model_dir is not None and item is not None:
         arms = _TestedArms(prices=test_price, count=new_prices, weeks_per_period=weeks_per_period)
@@ -254,6 +281,34 @@ def _from_model(
         weeks_per_period=arms.weeks_per_period or weeks_per_period(fitted.summary) or 1.0,
     )
     return plan, objective
+
+
+def _advice(model_dir: Path, design: DesignFlags, money: MoneyFlags, limits: LimitFlags) -> Answer:
+    """The design that the fitted model advises for a change of all prices."""
+    import msgspec
+    import numpy as np
+
+    from bayes_pricing.cli.policy import decidable, objective_of
+    from bayes_pricing.experiments.interference import TestConditions, advise_design, play_designs
+    from bayes_pricing.experiments.model_response import Substitution, response_of_model
+    from bayes_pricing.registry import load_fit
+
+    posterior = decidable(load_fit(model_dir))
+    level = design.rival_level or next(iter(posterior.spec.levels), None)
+    if design.rival_control is None or level is None or design.move is None:
+        raise SpecError(
+            "To play designs give --move, --rival-control and a fit with --category and --competitor-price."
+        )
+    response = response_of_model(
+        posterior,
+        money.economics(),
+        Substitution(level=level, control=design.rival_control, move=design.move, shock_sd=design.shock_sd),
+        objective=objective_of(posterior, money, limits),
+    )
+    conditions = TestConditions(weeks=design.test_weeks, lingering=design.lingering)
+    advice = advise_design(play_designs(response, conditions, np.random.default_rng(design.seed), plays=design.plays))
+    text = f"Use the design {advice.kind!r}. {advice.reason}."
+    return Answer(document={"status": "ok", **msgspec.to_builtins(advice)}, text=text)
 
 
 def _portfolio(model_dir: Path, budget: BudgetFlags, money: MoneyFlags, limits: LimitFlags) -> Answer:
