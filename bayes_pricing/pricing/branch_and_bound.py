@@ -21,8 +21,11 @@ Places = NDArray[np.intp]
 
 MOST_ITEMS = 8
 """Items up to which a block is certified; beyond, the bound would need more boxes than there is time for."""
+MOST_BOXES = 30_000
 MOST_TERMS = 300_000_000
 """Exponentials that may be bounded: about half a minute."""
+SMALLEST_GAIN = 1e-5
+"""Share of today's money below which a gain is not worth a proof."""
 CERTIFIED_GAP = 0.009
 """Distance from the bound, as a share of the gain over today, at which the search ends."""
 BOXES_AT_ONCE = 32
@@ -69,11 +72,13 @@ def bound_block(block: BlockMoney, weights: Floats, reached: float, *, gap: floa
         return None
     terms = _terms(block, demand, weights)
     today = float(weights @ block.money(np.zeros(block.size)))
-    enough = gap * abs(reached - today) + 1e-9 * abs(reached)
+    enough = max(gap * abs(reached - today), SMALLEST_GAIN * abs(today))
     low, high = block.lowest[None, :], block.highest[None, :]
     bound, split = _bounds(terms, low, high)
     boxes = 1
-    while bound.size and bound.max() > reached + enough and boxes * terms.coefficient.size < MOST_TERMS:
+    while (
+        bound.size and bound.max() > reached + enough and boxes < min(MOST_BOXES, MOST_TERMS // terms.coefficient.size)
+    ):
         order = np.argsort(-bound, kind="stable")[:BOXES_AT_ONCE]
         order = order[bound[order] > reached + enough]
         rest = np.ones(bound.size, dtype=np.bool_)

@@ -26,6 +26,8 @@ Places = NDArray[np.intp]
 
 HALVINGS = 7
 """Halvings of the tail share: known to a hundredth of its range."""
+ROUNDS = 3
+"""Rounds of cuts of each trial: the probability is counted on the draws whatever the tail mean is."""
 FREE = 8
 """Choosers left to the integer programme of each trial: it is the tail share that decides, not the last rung."""
 
@@ -80,7 +82,7 @@ def _within(portfolio: Portfolio, limit: MaxLossQuantile, share: float, among: P
     tails = (*portfolio.tails, (TailMean(share=min(share, 0.999), among=among), -limit.amount))
     limited = replace(portfolio, tails=tails)
     relaxed = relax(limited, limited.rows)
-    return None if relaxed is None else choose_whole(limited, relaxed, free=FREE)
+    return None if relaxed is None else choose_whole(limited, relaxed, free=FREE, rounds=ROUNDS)
 
 
 def _probability(portfolio: Portfolio, whole: Whole, limit: MaxLossQuantile, among: Places | None) -> float:
@@ -93,7 +95,7 @@ def _smallest(portfolio: Portfolio, limit: MaxLossQuantile, among: Places | None
     tail = TailMean(share=limit.probability, among=among)
     safest = replace(portfolio, functional=tail)
     relaxed = relax(safest, safest.rows)
-    whole = None if relaxed is None else choose_whole(safest, relaxed, free=FREE)
+    whole = None if relaxed is None else choose_whole(safest, relaxed, free=FREE, rounds=ROUNDS)
     return None if whole is None else _probability(portfolio, whole, limit, among)
 
 

@@ -125,10 +125,15 @@ class MaxItemShortfall:
     def __post_init__(self) -> None:
         require(0 < self.share < 1, "MaxItemShortfall.share", f"is {self.share}; give a share in (0, 1)")
 
-    def allows(self, outlook: Outlook) -> Bools:
-        """Which candidate prices are allowed, array (J, K); today's always is where the amount is zero or more."""
+    def allows(self, outlook: Outlook, among: Bools | None = None) -> Bools:
+        """Which candidate prices are allowed, array (J, K); today's always is where the amount is zero or more.
+
+        Candidates outside `among` count as forbidden.
+        """
         amount = by_item(self.amount, outlook.facts, np.inf)[:, None]
-        return outlook.shortfall(self.share) <= amount + SLACK * np.abs(np.where(np.isfinite(amount), amount, 0.0))
+        return outlook.shortfall(self.share, among) <= amount + SLACK * np.abs(
+            np.where(np.isfinite(amount), amount, 0.0)
+        )
 
     def moved(self, steps: float) -> MaxItemShortfall:
         """The limit `steps` steps looser (tighter when negative)."""
@@ -157,10 +162,13 @@ class MaxItemLossQuantile:
         text = f"is {self.probability}; give a probability in (0, 1)"
         require(0 < self.probability < 1, "MaxItemLossQuantile.probability", text)
 
-    def allows(self, outlook: Outlook) -> Bools:
-        """Which candidate prices are allowed, array (J, K); today's always is where the amount is zero or more."""
+    def allows(self, outlook: Outlook, among: Bools | None = None) -> Bools:
+        """Which candidate prices are allowed, array (J, K); today's always is where the amount is zero or more.
+
+        Candidates outside `among` count as forbidden.
+        """
         amount = by_item(self.amount, outlook.facts, np.inf)[:, None]
-        return outlook.loss_quantile(self.probability) <= amount + SLACK * np.abs(
+        return outlook.loss_quantile(self.probability, among) <= amount + SLACK * np.abs(
             np.where(np.isfinite(amount), amount, 0.0)
         )
 
@@ -227,7 +235,11 @@ class Limits:
         """Which candidate prices every item limit allows, array (J, K)."""
         allowed = np.ones(outlook.prices.shape, dtype=np.bool_)
         for limit in self.item:
-            allowed &= limit.allows(outlook)
+            if not isinstance(limit, MaxItemShortfall | MaxItemLossQuantile):
+                allowed &= limit.allows(outlook)
+        for limit in self.item:  # those that look at every draw, where the others leave something to look at
+            if isinstance(limit, MaxItemShortfall | MaxItemLossQuantile):
+                allowed &= limit.allows(outlook, allowed)
         return allowed
 
 

@@ -150,9 +150,7 @@ def _judge_block(problem: Problem, block: Block, points: int) -> Judged:
             extrapolates=levels[row] == "extrapolation" and not first[row],
         )
     pinned = refused | first
-    growth = block.growth(prices)
-    own_units = np.where(moves, np.einsum("js,js->j", growth, block.units_today) / growth.shape[1], 0.0)
-    own_units += choice.outlook.expected_units[:, 0]
+    own_units = np.where(moves, choice.expected_units, choice.outlook.expected_units[:, 0])
     change = np.where(choice.allowed, choice.outlook.expected_change, -np.inf)
     own = np.where(moves, choice.expected_change, change[:, 0])
     change = np.where(pinned[:, None], -np.inf, np.concatenate([change, own[:, None]], axis=1))

@@ -31,6 +31,8 @@ class Choice:
         Today's price where nothing is allowed.
     expected_change : array (J,)
         Of the objective per period against today.
+    expected_units : array (J,)
+        Per period at `prices`.
     possible : array (J,)
         Whether any candidate meets every item limit.
     outlook : Outlook
@@ -41,6 +43,7 @@ class Choice:
 
     prices: Floats
     expected_change: Floats
+    expected_units: Floats
     possible: Bools
     outlook: Outlook
     allowed: Bools
@@ -95,25 +98,28 @@ def choose_prices(block: Block, limits: Limits, points: int = GRID_POINTS) -> Ch
     score = np.where(allowed, outlook.expected_change, -np.inf)
     best = score.argmax(axis=1)
     rows = np.arange(len(best))
-    prices, change = outlook.prices[rows, best], score[rows, best]
+    prices, change, units = outlook.prices[rows, best], score[rows, best], outlook.expected_units[rows, best]
     possible = np.isfinite(change)
     if limits.ladder is None:
-        prices, change = _refined(block, limits, prices, change, outlook)
+        prices, change, units = _refined(block, limits, prices, change, units, outlook)
     prices = np.where(possible, prices, block.facts.current_price)
     return Choice(
         prices=prices,
         expected_change=np.where(possible, change, 0.0),
+        expected_units=units,
         possible=possible,
         outlook=outlook,
         allowed=allowed,
     )
 
 
-def _refined(block: Block, limits: Limits, prices: Floats, change: Floats, outlook: Outlook) -> tuple[Floats, Floats]:
+def _refined(
+    block: Block, limits: Limits, prices: Floats, change: Floats, units: Floats, outlook: Outlook
+) -> tuple[Floats, Floats, Floats]:
     lowest, highest = outlook.prices[:, 1], outlook.prices[:, -1]
     width = np.log(highest / lowest) / max(outlook.prices.shape[1] - 2, 1)
     live = np.flatnonzero(np.isfinite(change) & (width > 0))
-    prices, change = prices.copy(), change.copy()
+    prices, change, units = prices.copy(), change.copy(), units.copy()
     if len(live):
         low, high = np.minimum(lowest, prices)[live], np.maximum(highest, prices)[live]
         bracket = Bracket(width=width[live], low=low, high=high)
@@ -126,7 +132,8 @@ def _refined(block: Block, limits: Limits, prices: Floats, change: Floats, outlo
             near = Outlook(block=part, prices=peaks[:, None])
         better = near.expected_change[:, 0] > change[live]
         prices[live[better]], change[live[better]] = peaks[better], near.expected_change[better, 0]
-    return prices, change
+        units[live[better]] = near.expected_units[better, 0]
+    return prices, change, units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,9 @@ from bayes_pricing.pricing.risk import tail_mean
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+PAIRS_AT_ONCE = 64
+"""Candidates whose draws are looked at together: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -197,18 +201,24 @@ class Outlook:
         worse = np.where(same_sign, worse, (worth < today).astype(np.float64))
         return np.where(self.is_today, 0.0, worse)
 
-    def shortfall(self, share: float) -> Floats:
-        """Mean loss of the change against today over the worst `share` of draws, (J, K); a loss is positive."""
-        columns = [
-            -tail_mean(self.block.change(self.prices[:, column], self.facts.value), share)
-            for column in range(self.prices.shape[1])
-        ]
-        return np.stack(columns, axis=1)
+    def shortfall(self, share: float, among: Bools | None = None) -> Floats:
+        """Mean loss of the change against today over the worst `share` of draws, (J, K); a loss is positive.
 
-    def loss_quantile(self, probability: float) -> Floats:
+        Candidates outside `among` are not looked at and count as losing without end.
+        """
+        return self._loss(lambda change: -tail_mean(change, share), among)
+
+    def loss_quantile(self, probability: float, among: Bools | None = None) -> Floats:
         """Loss against today that is exceeded with this probability, array (J, K); a loss is positive."""
-        columns = [
-            -np.quantile(self.block.change(self.prices[:, column], self.facts.value), probability, axis=1)
-            for column in range(self.prices.shape[1])
-        ]
-        return np.stack(columns, axis=1)
+        return self._loss(lambda change: -np.quantile(change, probability, axis=1), among)
+
+    def _loss(self, measure: Callable[[Floats], Floats], among: Bools | None) -> Floats:
+        wanted = np.ones(self.prices.shape, dtype=np.bool_) if among is None else among
+        found = np.where(self.is_today, 0.0, np.inf)
+        rows, columns = np.nonzero(wanted & ~self.is_today)
+        for start in range(0, rows.size, PAIRS_AT_ONCE):
+            row, column = rows[start : start + PAIRS_AT_ONCE], columns[start : start + PAIRS_AT_ONCE]
+            part = Block(facts=self.facts.part(row), draws=self.block.draws.part(row),
+                         units_today=self.block.units_today[row])  # fmt: skip
+            found[row, column] = measure(part.change(self.prices[row, column], part.facts.value))
+        return found

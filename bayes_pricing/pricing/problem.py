@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -29,7 +29,8 @@ ITEMS_AT_ONCE = 64
 ITEMS_FETCHED = 512
 MOST_THREADS = 8
 LARGEST_MEMORY_BYTES = 1_200_000_000
-"""Draws are kept between passes up to this size, and asked of the posterior again beyond it."""
+"""Draws are kept between passes up to this size (in single precision where double does not fit), and asked of the
+posterior again beyond it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,13 +101,13 @@ class Problem:
     def fetch(self, where: slice) -> DemandDraws:
         """Joint draws of the items of a slice, kept or asked of the posterior again."""
         if self.draws is not None:
-            return self.draws.part(where)
+            return _doubled(self.draws.part(where))
         return demand_draws(self.posterior, list(self.items[where]))
 
     def draws_of(self, places: NDArray[np.intp]) -> DemandDraws:
         """Joint draws of some items by position."""
         if self.draws is not None:
-            return self.draws.part(places)
+            return _doubled(self.draws.part(places))
         return demand_draws(self.posterior, [self.items[place] for place in places])
 
 
@@ -161,39 +162,36 @@ def build_problem(
 
 
 def _kept_draws(posterior: DemandPosterior, names: tuple[str, ...]) -> DemandDraws | None:
-    parts: list[DemandDraws] = []
+    """All items' draws: in double precision where they fit, in single where only that fits, else None."""
+    first = demand_draws(posterior, list(names[:ITEMS_FETCHED]))
+    draws = first.elasticity.shape[1]
+    if len(first.items) == len(names):
+        return first
+    numbers = 2 * draws * len(names)
+    if 4 * numbers > LARGEST_MEMORY_BYTES:
+        return None
+    kind = np.float64 if 8 * numbers <= LARGEST_MEMORY_BYTES else np.float32
+    log_units, elasticity = np.empty((len(names), draws), dtype=kind), np.empty((len(names), draws), dtype=kind)
+    current, smearing = np.empty(len(names)), np.empty(len(names))
     for start in range(0, len(names), ITEMS_FETCHED):
-        part = demand_draws(posterior, list(names[start : start + ITEMS_FETCHED]))
-        if 2 * 8 * part.elasticity.shape[1] * len(names) > LARGEST_MEMORY_BYTES:
-            return None
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else _joined(parts)
-
-
-def _joined(parts: list[DemandDraws]) -> DemandDraws:
-    rows = sum(len(part.items) for part in parts)
-    log_units = np.empty((rows, parts[0].elasticity.shape[1]))
-    elasticity = np.empty_like(log_units)
-    chains, items = parts[0].chains, tuple(name for part in parts for name in part.items)
-    current = np.concatenate([part.current_price for part in parts])
-    smearing = np.concatenate([part.log_smearing for part in parts])
-    start = 0
-    for index, part in enumerate(parts):
-        stop = start + len(part.items)
-        log_units[start:stop], elasticity[start:stop] = part.log_units_today, part.elasticity
-        start = stop
-        parts[index] = _EMPTY
+        where = slice(start, min(start + ITEMS_FETCHED, len(names)))
+        part = first if start == 0 else demand_draws(posterior, list(names[where]))
+        log_units[where], elasticity[where] = part.log_units_today, part.elasticity
+        current[where], smearing[where] = part.current_price, part.log_smearing
     return DemandDraws(
-        items=items,
+        items=names,
         current_price=current,
-        log_units_today=log_units,
+        log_units_today=log_units,  # single precision is a store, never computed in
         elasticity=elasticity,
         log_smearing=smearing,
-        chains=chains,
+        chains=first.chains,
     )
 
 
-_NONE = np.empty((0, 0))
-_EMPTY = DemandDraws(
-    items=(), current_price=_NONE, log_units_today=_NONE, elasticity=_NONE, log_smearing=_NONE, chains=0
-)
+def _doubled(draws: DemandDraws) -> DemandDraws:
+    """The same in double precision, which everything is computed in."""
+    if draws.elasticity.dtype == np.float64:
+        return draws
+    return replace(
+        draws, log_units_today=draws.log_units_today.astype(np.float64), elasticity=draws.elasticity.astype(np.float64)
+    )

@@ -57,10 +57,14 @@ def keeps(portfolio: Portfolio, rows: Rows, chosen: Places) -> bool:
     return all(tail.value(change) >= floor - BROKEN * max(abs(floor), scale) for tail, floor in portfolio.tails)
 
 
-def choose_whole(portfolio: Portfolio, relaxed: Relaxed, *, free: int = FREE_CHOOSERS) -> Whole | None:
+def choose_whole(
+    portfolio: Portfolio, relaxed: Relaxed, *, free: int = FREE_CHOOSERS, rounds: int = MOST_ROUNDS
+) -> Whole | None:
     """Whole prices near the relaxed answer; None where none were found that keep the rows.
 
     `free` choosers are left to the integer programme at first, four times as many each time that this is not enough.
+    With fewer `rounds` of cuts than usual the last answer is given even where it still misses a tail: for a caller who
+    looks at the draws himself.
     """
     options, rows = portfolio.options, relaxed.rows
     score = lagrangian_score(options, rows, relaxed.answer.prices)
@@ -76,7 +80,7 @@ def choose_whole(portfolio: Portfolio, relaxed: Relaxed, *, free: int = FREE_CHO
     most = MOST_FREE if free == FREE_CHOOSERS else free
     while True:
         loose = np.isin(label, label[order[:free]])
-        again = _among(portfolio, rows, best, loose)
+        again = _among(portfolio, rows, best, loose, rounds)
         if again is not None and (found is None or again.value > found.value):
             found = again
         close = found is not None and relaxed.bound - found.value <= CLOSE_ENOUGH * abs(relaxed.bound)
@@ -85,7 +89,7 @@ def choose_whole(portfolio: Portfolio, relaxed: Relaxed, *, free: int = FREE_CHO
         free *= 4
 
 
-def _among(portfolio: Portfolio, rows: Rows, best: Places, loose: Bools) -> Whole | None:
+def _among(portfolio: Portfolio, rows: Rows, best: Places, loose: Bools, rounds: int) -> Whole | None:
     """Best whole options when only the loose choosers may move from `best`, true tails and utility kept by cuts."""
     options = portfolio.options
     open_options = loose[options.chooser]
@@ -96,7 +100,7 @@ def _among(portfolio: Portfolio, rows: Rows, best: Places, loose: Bools) -> Whol
     sampled = bool(portfolio.tails) or portfolio.functional is not None
     base = portfolio.change(taken(portfolio, fixed)) if sampled else np.zeros(0)
     held = float(options.mean[fixed].sum()) if portfolio.functional is None else 0.0
-    for _ in range(MOST_ROUNDS):
+    for number in range(rounds):
         answer = solve_programme(part, rows_part, integer=True)
         if answer is None:
             return None
@@ -106,7 +110,7 @@ def _among(portfolio: Portfolio, rows: Rows, best: Places, loose: Bools) -> Whol
             return Whole(chosen=chosen, value=value_of(portfolio, chosen))
         change = base + portfolio.change(taken(portfolio, own))
         tighter = _tightened(portfolio, rows_part, change, base, answer.value + held, open_options)
-        if tighter is None:
+        if tighter is None or (rounds < MOST_ROUNDS and number + 1 == rounds):
             return Whole(chosen=chosen, value=value_of(portfolio, chosen, change))
         rows_part = tighter
     return None
