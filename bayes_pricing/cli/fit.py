@@ -20,7 +20,7 @@ def fit(
     roles: RoleFlags | None = None,
     sampler: SamplerFlags | None = None,
     *,
-    model: Literal["auto", "lognormal", "poisson", "negative-binomial"] = "auto",
+    model: Literal["auto", "lognormal", "student-t", "poisson", "negative-binomial"] = "auto",
     noise_by: Literal["common", "category", "item"] | None = None,
     randomised_price: bool = False,
     terms: TermFlags | None = None,

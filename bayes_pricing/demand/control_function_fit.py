@@ -110,6 +110,7 @@ def fit_endogenous(
     refused = refusals(report, spec.priors)
     if refused:
         raise Refusal(refused)
+    spec = replace(spec, correlated="all")
     if spec.noise_by == "item":
         spec = replace(spec, noise_by="category" if spec.levels else "common")
     names = ["log_price", *controls]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -26,7 +27,13 @@ from bayes_pricing.errors import Finding, Refusal
 ROWS_FOR_NOISE_BY_ITEM = 30
 EVERYTHING = "all items"
 Autocorrelation = Literal["auto", "off"]
-Model = Literal["auto", "lognormal", "poisson", "negative-binomial"]
+Model = Literal["auto", "lognormal", "student-t", "poisson", "negative-binomial"]
+LIKELIHOODS: Mapping[str, Likelihood] = {
+    "lognormal": "lognormal",
+    "student-t": "lognormal",
+    "poisson": "poisson",
+    "negative-binomial": "negative_binomial",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +140,7 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
         correlated=request.correlated,
         cross_prices=None if others is None else panel.roles.levels[0] if panel.roles.levels else "population",
         others=0 if others is None else others.count,
+        errors="student_t" if request.model == "student-t" else "gaussian",
         priors=request.priors,
     )
     items = item_table(leaves, replace(roles, controls=(*roles.controls, *spec.deviations)))
@@ -161,9 +169,8 @@ def _choice(request: ModelRequest, automatic: ModelChoice | None, facts_of: Quan
     """The automatic choice, or the user's own with the same facts beside it."""
     if automatic is not None:
         return automatic
-    likelihood: Likelihood = "negative_binomial" if request.model == "negative-binomial" else request.model  # type: ignore[assignment]
     return ModelChoice(
-        likelihood=likelihood,
+        likelihood=LIKELIHOODS[request.model],
         reason="asked for",
         alternatives=(),
         zero_share=facts_of.zero_share,
@@ -247,4 +254,10 @@ def _under_logs(request: ModelRequest, facts: QuantityFacts) -> ModelRequest:
         )
         remedy = "say --model lognormal, or leave --instrument out and read the elasticities as associations"
         raise Refusal([Finding(code="instruments_need_logs", severity="error", message=message, remedy=remedy)])
+    if request.cross_prices:
+        message = (
+            "cross prices were asked for with instruments; other items' prices would need instruments of their own"
+        )
+        remedy = "leave --cross-prices or --instrument out"
+        raise Refusal([Finding(code="instruments_with_cross_prices", severity="error", message=message, remedy=remedy)])
     return replace(request, model="lognormal")

@@ -17,6 +17,8 @@ from bayes_pricing.data.lag import LagGram, lag_products
 from bayes_pricing.data.panel import PanelSummary, SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.data.sample import sample_rows
+from bayes_pricing.demand.censoring import censoring_finding, count_sold_out, sold_out_rows, uncensored_finding
+from bayes_pricing.demand.censoring_fit import fit_rows
 from bayes_pricing.demand.choice_of_model import ModelChoice
 from bayes_pricing.demand.confounding import ConfoundingSensitivity, check_confounding, confounding_finding
 from bayes_pricing.demand.control_function_fit import Endogeneity, fit_endogenous
@@ -26,6 +28,7 @@ from bayes_pricing.demand.identification import Identification, identify
 from bayes_pricing.demand.nuts import SamplingPlan, SettledFit, settle
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.predictive import PredictiveCheck, check_predictions
+from bayes_pricing.demand.robust import bounded_smearing_finding
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.errors import Finding, SpecError
 
@@ -33,6 +36,7 @@ ProgressCallback = Callable[[float, str], None]
 FEWEST_DRAWS = 100
 FEWEST_CHAINS = 2
 TREE_TUNE = 500
+ROW_TUNE = 600
 SAMPLED_ROWS = 2000
 AUTOCORRELATION_LIMIT = 0.2
 
@@ -178,13 +182,15 @@ def fit_demand(
     with watch.stage("design"):
         progress(0.03, "choosing the model")
         design = build_design(panel, request)
-    found = _fitter(design, panel.roles)(design, sampler, seed, watch, progress)
+    sold_out = count_sold_out(design.frame)
+    found = _fitter(design, panel.roles, sold_out)(design, sampler, seed, watch, progress)
     settled, confounding = found.settled, found.confounding
     doubt = None if confounding is None else confounding_finding(confounding, trusted=_trusted(panel.roles, request))
     extra = (*found.findings, *(() if doubt is None else (doubt,)))
     with watch.stage("predictions"):
         progress(0.95, "checking predictions on sampled rows")
-        predictions = check_predictions(settled.posterior, sample_rows(design.frame, SAMPLED_ROWS, seed), seed=seed)
+        met = _met_demand(design.frame)
+        predictions = check_predictions(settled.posterior, sample_rows(met, SAMPLED_ROWS, seed), seed=seed)
     progress(1.0, "fitted")
     return DemandFit(
         posterior=settled.posterior,
@@ -220,6 +226,14 @@ class _Found:
     endogeneity: Endogeneity | None = None
 
 
+def _met_demand(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """The rows that did not run out, unless all did: only their sales are draws of demand."""
+    gone = sold_out_rows(frame)
+    if gone is None or count_sold_out(frame) == frame.select(pl.len()).collect(engine="streaming").item():
+        return frame
+    return frame.filter(~gone)
+
+
 def _of_items(identification: Identification, design: Design) -> tuple[Finding, ...]:
     """What was found of the items' own prices; nothing of single prices where items were taken as one."""
     if all(finding.code != "items_pooled" for finding in design.findings):
@@ -228,11 +242,13 @@ def _of_items(identification: Identification, design: Design) -> tuple[Finding, 
 
 
 def _fitter(
-    design: Design, roles: ColumnRoles
+    design: Design, roles: ColumnRoles, sold_out: int
 ) -> Callable[[Design, SamplerSettings, int, Stopwatch, ProgressCallback], _Found]:
     """Which of the fitters suits the design."""
     if roles.instruments:
-        return partial(_fit_joint, instruments=roles.instruments)
+        return partial(_fit_joint, instruments=roles.instruments, sold_out=sold_out)
+    if sold_out or design.spec.errors == "student_t":
+        return partial(_fit_rows, sold_out=sold_out)
     return _fit_tree if design.spec.likelihood == "lognormal" else _fit_counts
 
 
@@ -249,6 +265,7 @@ def _fit_joint(
     progress: ProgressCallback,
     *,
     instruments: tuple[str, ...],
+    sold_out: int,
 ) -> _Found:
     """Price and sales together, where prices followed demand and instruments tell the two apart."""
     rows, spec = _log_rows(design), design.spec
@@ -261,10 +278,34 @@ def _fit_joint(
     gram = gather_gram(rows, "item", "log_units", columns)
     return _Found(
         settled=found.settled,
-        findings=(*found.findings, *_autocorrelation(rows, gram, found.settled.posterior, columns)),
+        findings=(
+            *found.findings,
+            *((uncensored_finding(sold_out),) if sold_out else ()),
+            *_autocorrelation(rows, gram, found.settled.posterior, columns),
+        ),
         confounding=check_confounding(gram, len(spec.controls)),
         endogeneity=found.endogeneity,
     )
+
+
+def _fit_rows(
+    design: Design, sampler: SamplerSettings, seed: int, watch: Stopwatch, progress: ProgressCallback, *, sold_out: int
+) -> _Found:
+    """Row by row with PyMC: sold-out weeks, Student-t errors."""
+    plan = SamplingPlan(draws=sampler.draws, tune=sampler.tune or ROW_TUNE, chains=sampler.chains, seed=seed)
+    with watch.stage("sample"):
+        settled = fit_rows(
+            design.frame,
+            design.items,
+            design.spec,
+            plan,
+            lambda done, label: progress(0.05 + 0.85 * done, label),
+        )
+    rows = int(design.items["rows"].sum())
+    findings = [censoring_finding(sold_out, rows)] if sold_out else []
+    if design.spec.errors == "student_t":
+        findings.append(bounded_smearing_finding())
+    return _Found(settled=settled, findings=tuple(findings))
 
 
 def _fit_tree(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import pymc as pm  # type: ignore[import-untyped]
+from pymc.distributions.dist_math import normal_lccdf  # type: ignore[import-untyped]
 from pytensor import tensor as pt
 
+from bayes_pricing.demand.censoring import Functions, RowData, log_at_least, log_t_above
 from bayes_pricing.demand.count_data import CountData
 from bayes_pricing.demand.count_start import OVERDISPERSION_SCALE, count_prior
 from bayes_pricing.demand.equation import log_demand
 from bayes_pricing.demand.gaussian_tree import SalesRows, TreeData
 from bayes_pricing.demand.tree_prior import TreePrior
 from bayes_pricing.errors import SpecError
+
+PYTENSOR = Functions(
+    log=pt.log, cos=pt.cos, arctan=pt.arctan, maximum=pt.maximum, gammaln=pt.gammaln, logsumexp=pm.math.logsumexp
+)
 
 
 def build_lognormal_model(rows: SalesRows, data: TreeData, prior: TreePrior, *, non_centred: bool = False) -> pm.Model:
@@ -44,7 +51,7 @@ def build_lognormal_model(rows: SalesRows, data: TreeData, prior: TreePrior, *, 
     """
     with pm.Model() as model:
         k = len(data.coefficients)
-        above, shared = _hierarchy(data, prior, non_centred=non_centred)
+        above, shared = _hierarchy(data, prior, data.level_names if non_centred else ())
         controls, shared_controls = rows.controls, rows.shared_controls
         expected = log_demand(
             level=above[rows.item, 0],
@@ -70,6 +77,82 @@ def _given_own_past(rows: SalesRows, expected: Any, noise_sd: Any, rho: float) -
     before = np.where(follows, rows.previous, 0)
     carried = rho * follows * (rows.log_units[before] - expected[before])
     return expected + carried, noise_sd * np.where(follows, 1.0, 1.0 / np.sqrt(1.0 - rho**2))
+
+
+def build_row_model(data: RowData, prior: TreePrior, non_centred: Collection[str]) -> pm.Model:
+    r"""Demand row by row, with sold-out weeks censored at what was sold and, where asked for, Student-t errors.
+
+    A sold-out week that sold :math:`q` units says no more than that demand was at least `q`:
+
+    .. math:: \log P(Q \ge q) = \log \left(1 - F(\log q)\right) \quad\text{or}\quad \log \sum_{n \ge q} P(n)
+
+    Student-t errors have :math:`\nu \sim \text{Gamma}(2, 0.1)`.
+
+    Parameters
+    ----------
+    data : RowData
+    prior : TreePrior
+    non_centred : collection of str
+        Levels sampled as standardised offsets from their parent.
+
+    Returns
+    -------
+    pm.Model
+        Parameters as in :func:`build_lognormal_model` and :func:`build_count_model`, deterministic ``residual_sd`` of
+        the items, and ``degrees`` of freedom of Student-t errors.
+
+    References
+    ----------
+    Juárez & Steel (2010), "Model-based clustering of non-Gaussian panel data", J. Business & Economic Statistics 28(1).
+    """
+    k = len(data.spec.item_coefficients)
+    with pm.Model() as model:
+        item, shared = _hierarchy(data.tree, prior, non_centred)
+        controls = [*data.predictors[:, 2:].T]
+        log_mean = log_demand(
+            level=item[data.item, 0],
+            elasticity=item[data.item, 1],
+            log_price=data.predictors[:, 1],
+            reference_log_price=0.0,
+            effects=[item[data.item, at] for at in range(2, k)] + [shared[c] for c in range(len(controls) - k + 2)],
+            controls=controls,
+        )
+        if data.spec.likelihood == "lognormal":
+            _log_rows(data, log_mean, prior)
+        else:
+            _count_rows(data, pt.exp(log_mean + data.log_exposure))
+    return model
+
+
+def _log_rows(data: RowData, log_mean: Any, prior: TreePrior) -> None:
+    """Log units with their errors; sold-out rows by their survival probability."""
+    sd = pm.Deterministic("residual_sd", _noise_sd(data.tree, prior))[data.item]
+    seen, gone = np.flatnonzero(~data.sold_out), np.flatnonzero(data.sold_out)
+    if data.spec.errors == "student_t":
+        degrees = pm.Gamma("degrees", 2.0, 0.1)
+        pm.StudentT("log_units", nu=degrees, mu=log_mean[seen], sigma=sd[seen], observed=data.log_units[seen])
+    else:
+        pm.Normal("log_units", log_mean[seen], sd[seen], observed=data.log_units[seen])
+    if not len(gone):
+        return
+    if data.spec.errors == "student_t":
+        above = log_t_above((data.log_units[gone] - log_mean[gone]) / sd[gone], degrees, PYTENSOR)
+    else:
+        above = normal_lccdf(log_mean[gone], sd[gone], data.log_units[gone])
+    pm.Potential("sold_out", above.sum())
+
+
+def _count_rows(data: RowData, mean: Any) -> None:
+    """Counts; sold-out rows by the probability of at least as many."""
+    seen, gone = np.flatnonzero(~data.sold_out), np.flatnonzero(data.sold_out & (data.quantity > 0))
+    size = None
+    if data.spec.likelihood == "negative_binomial":
+        size = pm.HalfNormal("overdispersion", OVERDISPERSION_SCALE) ** -2.0
+        pm.NegativeBinomial("units", mu=mean[seen], alpha=size, observed=data.quantity[seen])
+    else:
+        pm.Poisson("units", mean[seen], observed=data.quantity[seen])
+    if len(gone):
+        pm.Potential("sold_out", log_at_least(data.quantity[gone], mean[gone], size, PYTENSOR).sum())
 
 
 def build_count_model(data: CountData) -> pm.Model:
@@ -124,7 +207,7 @@ def _negative_binomial(data: CountData, mean: Any) -> None:
     pm.Potential("rows_given_totals", rows - totals)
 
 
-def _hierarchy(data: TreeData, prior: TreePrior, *, non_centred: bool = False) -> tuple[Any, Any]:
+def _hierarchy(data: TreeData, prior: TreePrior, non_centred: Collection[str] = ()) -> tuple[Any, Any]:
     """Coefficients of the items, hung on their levels, hung on the population; and the shared ones."""
     k, tied = prior.layout.own, prior.layout.tied
     population = pm.Normal("population", prior.root_mean[:k], prior.root_sd[:k])
@@ -134,7 +217,7 @@ def _hierarchy(data: TreeData, prior: TreePrior, *, non_centred: bool = False) -
         level = data.level_names[at]
         factor = _covariance_factor(level, prior, at)
         member = data.membership[at]
-        if non_centred:
+        if level in non_centred:
             offset = pm.Normal(f"{level}_offset", shape=(len(member), k))
             above = pm.Deterministic(level, above[member] + offset @ factor.T)
         else:

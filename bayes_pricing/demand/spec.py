@@ -9,6 +9,7 @@ from bayes_pricing.errors import SpecError
 
 Likelihood = Literal["lognormal", "poisson", "negative_binomial"]
 NoiseBy = Literal["common", "category", "item"]
+ErrorLaw = Literal["gaussian", "student_t"]
 Correlated = Literal["all", "price"]
 
 CROSS_PRICE = "cross_price"
@@ -139,6 +140,8 @@ class DemandSpec:
     noise_by : str
         Residual variance ``common``, by (innermost) ``category`` or by ``item`` around its category's; counts
         ignore it.
+    errors : str
+        Law of log-normal models' errors: ``gaussian``, or ``student_t`` where single weeks are far off.
     priors : Priors
 
     Examples
@@ -156,9 +159,16 @@ class DemandSpec:
     others: int = 0
     autocorrelation: float = 0.0
     noise_by: NoiseBy = "common"
+    errors: ErrorLaw = "gaussian"
     priors: Priors = field(default_factory=Priors)
 
     def __post_init__(self) -> None:
+        if self.errors not in ("gaussian", "student_t") or (
+            self.errors != "gaussian" and self.likelihood != "lognormal"
+        ):
+            raise SpecError(
+                f"DemandSpec.errors is {self.errors!r}; choose gaussian or, for log-normal sales, student_t."
+            )
         if self.likelihood not in ("lognormal", "poisson", "negative_binomial"):
             raise SpecError(
                 f"DemandSpec.likelihood is {self.likelihood!r}; choose lognormal, poisson or negative_binomial."
