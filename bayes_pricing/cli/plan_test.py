@@ -348,8 +348,9 @@ def plan_text(plan: TestPlan) -> str:
 
     best, value = plan.test_and_roll, plan.value_of_information
     sizes = [f"{size:,.1f} units of {_arm(plan, place)}" for place, size in enumerate(best.n_per_arm)]
+    what = f"Test {', '.join(sizes[:-1])} and {sizes[-1]}, then roll out the best."
     lines = [
-        f"Test {', '.join(sizes[:-1])} and {sizes[-1]}, then roll out the best.",
+        what if any(best.n_per_arm) else "No test: decide now.",
         f"Expected money: {best.test_profit:,.1f} during the test, {best.rollout_profit:,.1f} after it; deciding now "
         f"would bring {best.no_test_profit:,.1f}, so the test is worth {value.net:,.4g}.",
         f"Regret against knowing the better arm from the start: {best.regret_fraction:.4%}; probability of rolling out "

@@ -161,14 +161,15 @@ def score_sizes(arms: Arms, sizes: ArrayLike) -> TestAndRoll:
     truth = believed + normals[:, len(means) :] @ _root(np.array(arms.covariance) - learnt)
     chosen = (left * believed - costs).argmax(axis=1)
     rows = np.arange(len(chosen))
-    rolled = float((left * believed - costs)[rows, chosen].mean())
-    perfect = float((arms.population * truth - costs).max(axis=1).mean())
+    now = float((arms.population * means - costs).max())
+    rolled = float((left * believed - costs)[rows, chosen].mean()) if n.any() else now
+    perfect = max(float((arms.population * truth - costs).max(axis=1).mean()), now)
     tested = float(n @ means)
     return TestAndRoll(
         n_per_arm=tuple(float(size) for size in n),
         test_profit=tested,
         rollout_profit=rolled,
-        no_test_profit=float((arms.population * means - costs).max()),
+        no_test_profit=now,
         perfect_information_profit=perfect,
         regret_fraction=1.0 - (tested + rolled) / perfect if perfect != 0 else float("nan"),
         error_probability=float(np.mean(chosen != (left * truth - costs).argmax(axis=1))),
@@ -269,9 +270,10 @@ def _expected_profit(arms: Arms, normals: Floats, sizes: Floats) -> float:
 
 
 def _normals(dims: int) -> Floats:
-    """Quasi-random standard normals (draw, dim)."""
-    points = qmc.Sobol(dims, scramble=True, rng=np.random.default_rng(SOBOL_SEED)).random(QUASI_DRAWS)
-    return np.asarray(ndtri(np.clip(points, 1e-12, 1.0 - 1e-12)), dtype=np.float64)
+    """Quasi-random standard normals (draw, dim), each with its mirror image, so that their mean is exactly 0."""
+    points = qmc.Sobol(dims, scramble=True, rng=np.random.default_rng(SOBOL_SEED)).random(QUASI_DRAWS // 2)
+    half = ndtri(np.clip(points, 1e-12, 1.0 - 1e-12))
+    return np.concatenate([half, -half])
 
 
 def _root(matrix: Floats) -> Floats:
