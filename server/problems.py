@@ -9,6 +9,7 @@ import msgspec
 from litestar.exceptions import HTTPException
 
 from bayes_pricing.errors import Finding, PanelError, PricingError, Refusal, SpecError, StorageError
+from bayes_pricing.gate import GateRefusal
 from server.store.failures import (
     Conflict,
     IdempotencyInFlight,
@@ -87,9 +88,6 @@ BY_STATUS = {400: "invalid-request", 401: "key-refused", 403: "scope-missing", 4
     503: "unavailable",
 }  # fmt: skip
 
-GATE_REFUSAL = "GateRefusal"
-"""Known by its name: its module loads what only fits need."""
-
 BY_EXCEPTION: tuple[tuple[type[BaseException], str], ...] = (
     (StoreUnavailable, "unavailable"),
     (NotFound, "not-found"),
@@ -99,6 +97,7 @@ BY_EXCEPTION: tuple[tuple[type[BaseException], str], ...] = (
     (Conflict, "conflict"),
     (KeyRefused, "key-refused"),
     (ScopeMissing, "scope-missing"),
+    (GateRefusal, "gate-refused"),
     (Refusal, "refused"),
     (PanelError, "unprocessable"),
     (SpecError, "unprocessable"),
@@ -139,7 +138,6 @@ def problem_of(error: BaseException, instance: str) -> tuple[Problem, dict[str, 
         name = next((found for kind, found in BY_EXCEPTION if isinstance(error, kind)), "failed")
         detail = str(error) or type(error).__name__
         findings = error.findings if isinstance(error, Refusal) else ()
-        name = "gate-refused" if type(error).__name__ == GATE_REFUSAL else name
     if name == "failed":
         detail = "Something went wrong here, not with the request; quote the instance when asking for help."
     if isinstance(error, RecursionError):

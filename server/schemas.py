@@ -18,6 +18,7 @@ Share = Annotated[float, Meta(ge=0, lt=1)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Identity = Annotated[str, Meta(pattern="^[0-9a-f]{8,128}$", description="Id: hexadecimal digits.")]
 Seed = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Group = Annotated[str, Meta(min_length=1, max_length=2000, description="Names of items with commas between.")]
 Column = Annotated[str, Meta(min_length=1, max_length=200, description="Name of a column of the file.")]
 
 
@@ -25,30 +26,30 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Base of everything that comes in: frozen, and a field nobody knows is refused."""
 
 
-class NoQuery(Strict):
+class NoQuery(Strict, frozen=True):
     """No query parameter."""
 
 
-class ModelQuery(Strict):
+class ModelQuery(Strict, frozen=True):
     """Which published model answers."""
 
     model: Identity | None = None
 
 
-class PageQuery(Strict):
+class PageQuery(Strict, frozen=True):
     """A page of a list."""
 
     cursor: Annotated[str, Meta(max_length=300, description="`next` of the page before.")] | None = None
     limit: Annotated[int, Meta(ge=1, le=500, description="Most rows on the page.")] = 100
 
 
-class ItemsQuery(PageQuery):
+class ItemsQuery(PageQuery, frozen=True):
     """A page of items."""
 
     model: Identity | None = None
 
 
-class ElasticityQuery(PageQuery):
+class ElasticityQuery(PageQuery, frozen=True):
     """A page of elasticities of one level."""
 
     level: Annotated[
@@ -57,32 +58,32 @@ class ElasticityQuery(PageQuery):
     model: Identity | None = None
 
 
-class JobsQuery(PageQuery):
+class JobsQuery(PageQuery, frozen=True):
     """A page of jobs."""
 
     state: Literal["queued", "running", "done", "failed", "refused", "cancelled"] | None = None
 
 
-class OutcomesQuery(PageQuery):
+class OutcomesQuery(PageQuery, frozen=True):
     """A page of outcomes."""
 
     model: Identity | None = None
 
 
-class AuditQuery(PageQuery):
+class AuditQuery(PageQuery, frozen=True):
     """A page of the audit."""
 
     kind: Annotated[str, Meta(max_length=50)] | None = None
     model: Identity | None = None
 
 
-class BulkRequest(Strict):
+class BulkRequest(Strict, frozen=True):
     """Items whose recommendations are wanted in one call."""
 
     items: Annotated[list[Name], Meta(min_length=1, max_length=MOST_ITEMS)]
 
 
-class WhatIfRequest(Strict):
+class WhatIfRequest(Strict, frozen=True):
     """Prices of one item to be judged on the same draws as its recommendation."""
 
     item: Name
@@ -92,20 +93,20 @@ class WhatIfRequest(Strict):
     ) = None
 
 
-class DemandQuestion(Strict):
+class DemandQuestion(Strict, frozen=True):
     """Prices of one item at which its demand is wanted."""
 
     item: Name
     prices: Annotated[list[Price], Meta(min_length=1, max_length=MOST_PRICES)]
 
 
-class DemandRequest(Strict):
+class DemandRequest(Strict, frozen=True):
     """Items and prices at which demand is to be predicted."""
 
     questions: Annotated[list[DemandQuestion], Meta(min_length=1, max_length=50)]
 
 
-class Policy(Strict):
+class Policy(Strict, frozen=True):
     """Objective, money and limits of recommendations, under the names of the shell's flags."""
 
     objective: Literal["revenue", "profit", "units"] | None = None
@@ -129,6 +130,19 @@ class Policy(Strict):
     max_item_shortfall: Money | None = None
     max_shortfall: Money | None = None
     max_changes: Annotated[int, Meta(ge=0, le=10**6)] | None = None
+    tail_share: Annotated[float, Meta(ge=0.001, le=0.5)] = 0.05
+    max_item_loss: Money | None = None
+    max_portfolio_loss_probability: Annotated[float, Meta(ge=0.001, le=0.999)] | None = None
+    max_portfolio_loss: Money = 0.0
+    max_average_move: Share | None = None
+    basket_lowest: Annotated[float, Meta(ge=-0.99, le=10)] | None = None
+    basket_highest: Annotated[float, Meta(ge=-0.99, le=10)] | None = None
+    category_revenue_floor: Annotated[float, Meta(ge=0, le=10)] | None = None
+    category_volume_floor: Annotated[float, Meta(ge=0, le=10)] | None = None
+    tier: Annotated[list[Group], Meta(max_length=1000)] = []
+    tier_step: Share = 0.0
+    same_price: Annotated[list[Group], Meta(max_length=1000)] = []
+    risk_tolerance: Annotated[float, Meta(gt=0, le=1e12)] | None = None
     test_cost: Money = 0.0
     no_tests: bool = False
 
@@ -138,7 +152,7 @@ class Policy(Strict):
         return {name: value for name, value in plain.items() if value != msgspec.to_builtins(Policy())[name]}
 
 
-class Roles(Strict):
+class Roles(Strict, frozen=True):
     """Which column plays which role; a role can be left out where the column carries its name."""
 
     item: Column | None = None
@@ -160,7 +174,7 @@ class Roles(Strict):
     instrument: Annotated[list[Column], Meta(max_length=20)] = []
 
 
-class FitRequest(Strict):
+class FitRequest(Strict, frozen=True):
     """Estimate demand from uploaded sales, and publish the model where its diagnostics pass."""
 
     sales: Annotated[
@@ -179,9 +193,10 @@ class FitRequest(Strict):
     draws: Annotated[int, Meta(ge=100, le=10_000, description="Of each chain.")] = 1000
     tune: Annotated[int, Meta(ge=100, le=10_000)] | None = None
     chains: Annotated[int, Meta(ge=2, le=16)] = 4
+    policy: Policy = Policy()
 
 
-class PublishRequest(Strict):
+class PublishRequest(Strict, frozen=True):
     """Publish a saved fit, under a policy of its own."""
 
     fit: Identity
@@ -189,7 +204,7 @@ class PublishRequest(Strict):
     seed: Seed = 1
 
 
-class PromoteRequest(Strict):
+class PromoteRequest(Strict, frozen=True):
     """Let a published model go live."""
 
     model: Identity
@@ -197,13 +212,13 @@ class PromoteRequest(Strict):
     override_gate: bool = False
 
 
-class RollbackRequest(Strict):
+class RollbackRequest(Strict, frozen=True):
     """Let the model before go live again."""
 
     reason: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
 
 
-class Goals(Strict):
+class Goals(Strict, frozen=True):
     """What a classical test would be asked, shown beside the plan that earns most."""
 
     effect: Annotated[float, Meta(gt=0, le=1e9)] | None = None
@@ -212,7 +227,7 @@ class Goals(Strict):
     units_per_week: Annotated[float, Meta(ge=0.001, le=1e12)] | None = None
 
 
-class Belief(Strict):
+class Belief(Strict, frozen=True):
     """What is believed of two arms, where no model says it; money per unit."""
 
     prior_mean: Annotated[float, Meta(ge=-1e9, le=1e9)]
@@ -224,7 +239,7 @@ class Belief(Strict):
     correlation: Annotated[float, Meta(ge=-0.99, le=0.99)] = 0.0
 
 
-class PlanRequest(Strict):
+class PlanRequest(Strict, frozen=True):
     """Plan a price test: of an item of the live model, or from numbers alone (exactly one of `item` and `belief`)."""
 
     item: Name | None = None
@@ -235,7 +250,7 @@ class PlanRequest(Strict):
     goals: Goals = Goals()
 
 
-class Look(Strict):
+class Look(Strict, frozen=True):
     """What is known of a running test's effect at one look."""
 
     effect: Annotated[float, Meta(ge=-1e12, le=1e12, description="Treatment minus control, in the outcome's unit.")]
@@ -243,7 +258,7 @@ class Look(Strict):
     units: Annotated[float, Meta(ge=1, le=1e12, description="Of all arms together.")]
 
 
-class MonitorRequest(Strict):
+class MonitorRequest(Strict, frozen=True):
     """Looks at a running test, to be read without false alarms however often one looks."""
 
     looks: Annotated[list[Look], Meta(min_length=1, max_length=1000)]
@@ -258,7 +273,7 @@ class MonitorRequest(Strict):
 Cell = Annotated[float, Meta(ge=-1e12, le=1e12)] | Annotated[str, Meta(max_length=200)] | None
 
 
-class ReadOutBody(Strict):
+class ReadOutBody(Strict, frozen=True):
     """Rows of a finished test and what their columns mean."""
 
     columns: Annotated[
@@ -277,7 +292,7 @@ class ReadOutBody(Strict):
     seed: Seed = 1
 
 
-class OutcomeRequest(Strict):
+class OutcomeRequest(Strict, frozen=True):
     """What price was applied and what was sold."""
 
     item: Name

@@ -14,7 +14,7 @@ async def start_fit(ask: Ask[NoQuery, FitRequest]) -> Reply:
     """Estimate demand from sales; the finished job names the published model, or says why there is none."""
     if not await in_thread(sales_known, ask):
         raise NotFound(f"There are no sales {ask.body.sales!r}; upload them to POST /v1/uploads first.")
-    request = msgspec.to_builtins(ask.body)
+    request = {**msgspec.to_builtins(ask.body), "policy": ask.body.policy.flags()}
     submitted = await in_thread(lambda: submit_job(ask.service.engine, "fit", request, by=ask.principal.key_id))
     return accepted(submitted.job, created=submitted.created)
 
