@@ -145,8 +145,10 @@ def verdict(rows: pl.DataFrame) -> str:
     """Whether the posterior has the least regret of one market's estimators, ties, or loses, and to whom."""
     rivals = rows.filter(pl.col("estimator") != POSTERIOR, pl.col("regret").is_not_null()).sort("regret")
     best = rivals.row(0, named=True)
-    gap, error = best["behind"], best["error_of_behind"] or 0.0
+    gap, error = best["behind"], best["error_of_behind"]
     name = best["estimator"].replace("_", " ")
+    if gap is None or error is None:
+        return "too few markets with a posterior to tell who wins."
     if gap > 2 * error:
         return f"the posterior wins; next is {name}, {gap:.2%} of profit behind."
     if gap >= -2 * error:

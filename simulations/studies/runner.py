@@ -40,7 +40,7 @@ class Study:
     --------
     >>> from simulations.studies.runner import Study
     >>> study = Study(name="sums", work=sum_of_two, tasks=[{"left": 1, "right": 2}, {"left": 3, "right": 4}])
-    >>> run_study(study)["total"].to_list()
+    >>> run_study(study, processes=1)["total"].to_list()
     [3, 7]
     """
 
