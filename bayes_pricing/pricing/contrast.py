@@ -274,19 +274,33 @@ def _equal_cost(block: Block, price: float, fee: float) -> float | None:
 
 
 def contrasts(
-    block: Block, decided: ItemDecision, looked_at: float | None, rejected: Rejected | None
+    block: Block,
+    decided: ItemDecision,
+    looked_at: float | None,
+    rejected: Rejected | None,
+    cross: Floats | None = None,
 ) -> tuple[Contrast, ...]:
-    """Looked-at price against today's, and the decided price against the best rejected one; none where refused."""
+    """Looked-at price against today's, and the decided price against the best rejected one; none where refused.
+
+    `cross` is the change of log units by other items' decided prices, array (S,), in force at every price but today's.
+    """
     if looked_at is None or rejected is None:
         return ()
-    value = block.facts.value
-    look = block.change(np.array([looked_at]), value)[0]
-    chosen = block.change(np.array([decided.price]), value)[0]
-    other = block.change(np.array([rejected.price]), value)[0]
+    look, chosen, other = (_change(block, price, cross) for price in (looked_at, decided.price, rejected.price))
     return (
         _contrast("today", decided.current_price, look, np.zeros_like(look), ()),
         _contrast("best_rejected", rejected.price, chosen, other, rejected.forbidden_by),
     )
+
+
+def _change(block: Block, price: float, cross: Floats | None) -> Floats:
+    """Change of money against today on every draw, other items' prices as decided."""
+    prices, value = np.array([price]), block.facts.value
+    if cross is None:
+        return np.asarray(block.change(prices, value)[0], dtype=np.float64)
+    sold = block.draws.units(prices)[0] * np.exp(cross)
+    change = sold * value.at(prices)[0] - block.units_today[0] * value.at(block.facts.current_price)[0]
+    return np.asarray(change, dtype=np.float64)
 
 
 def _contrast(against: str, price: float, look: Floats, other: Floats, forbidden: tuple[str, ...]) -> Contrast:

@@ -24,6 +24,7 @@ from bayes_pricing.pricing.contrast import (
     flip_point,
     split_change,
 )
+from bayes_pricing.pricing.cross_effects import CrossEffects, cross_effects
 from bayes_pricing.pricing.decision import ItemDecision, PriceDecision
 from bayes_pricing.pricing.evidence import ElasticityEvidence, elasticity_evidence
 from bayes_pricing.pricing.ladder import choose_prices
@@ -135,7 +136,9 @@ class Explanation:
     """Everything there is to say about one item's decision, as numbers.
 
     The looked-at price is the recommended one, or where today's stays the one that would be tested, or the best one
-    that was rejected; parts about it are None where the item was refused.
+    that was rejected; parts about it are None where the item was refused. Where prices cross, other items stand at the
+    prices decided for them, and what only a new joint solution could say (limits one step on, flip point, prior) is
+    left out.
 
     Attributes
     ----------
@@ -210,9 +213,14 @@ def explain(
     decided = decision.item(item)
     table = select_items(posterior, [item])
     block = build_block(item_facts(table, decision.economics, decision.objective), demand_draws(posterior, [item]))
+    crossed = cross_effects(posterior, decision, item)
+    if crossed is not None:
+        block = _at_their_prices(block, crossed)
+    cross = None if crossed is None else crossed.decided
     limits = sort_limits(decision.limits)
     rejected = None if decided.action == "refused" else best_rejected(block, limits, decided.price)
     looked_at = _looked_at(decided, rejected)
+    alone = None if crossed is not None else looked_at
     called = period_word(decision.data_as_of, decision.stale_on, decision.horizon_periods)
     about = tuple(finding for finding in findings if finding.item == item)
     return Explanation(
@@ -221,18 +229,26 @@ def explain(
         currency=decision.economics.currency,
         period=called if period is None else period,
         looked_at_price=looked_at,
-        contrasts=contrasts(block, decided, looked_at, rejected),
-        split=None if looked_at is None else split_change(block, looked_at),
+        contrasts=contrasts(block, decided, looked_at, rejected, cross),
+        split=None if looked_at is None else split_change(block, looked_at, cross),
         elasticity=elasticity_evidence(posterior, item, block.draws.elasticity[0]),
-        prior_sensitivity=None if looked_at is None else _prior(posterior, block, limits, looked_at),
+        prior_sensitivity=None
+        if looked_at is None or crossed is not None
+        else _prior(posterior, block, limits, looked_at),
         support=_support(block, table.row(0, named=True), decided.price if looked_at is None else looked_at),
         policy=tuple(limit_in_force(limit, item) for limit in decision.limits),
-        limits=_limit_worths(block, limits, decided.binding),
-        flip=None if looked_at is None else flip_point(block, looked_at, fee=_fee(decision)),
+        limits=() if crossed is not None else _limit_worths(block, limits, decided.binding),
+        flip=None if alone is None else flip_point(block, alone, fee=_fee(decision)),
         testing=_testing(block, decided),
         warnings=(*decided.findings, *about, *decision.findings),
         provenance=_provenance(decision, block),
     )
+
+
+def _at_their_prices(block: Block, crossed: CrossEffects) -> Block:
+    """The block with today's units as they are at the other items' prices today."""
+    log_units = block.draws.log_units_today + crossed.today
+    return replace(block, draws=replace(block.draws, log_units_today=log_units), units_today=np.exp(log_units))
 
 
 def _fee(decision: PriceDecision) -> float | None:

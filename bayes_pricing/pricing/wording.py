@@ -114,7 +114,15 @@ def _why(explanation: Explanation) -> list[str]:
         *(_contrast(explanation, contrast) for contrast in explanation.contrasts if _speaks(explanation, contrast)),
         f"Its price elasticity is {evidence.mean:.2f} ({percent(evidence.probability)} between {evidence.lower:.2f} "
         f"and {evidence.upper:.2f}): a price 1 % higher sells about {size} {'less' if evidence.mean < 0 else 'more'}.",
+        *_crossed(explanation),
     ]
+
+
+def _crossed(explanation: Explanation) -> list[str]:
+    split = explanation.split
+    if split is None or not (split.cross_volume.lower or split.cross_volume.upper):
+        return []
+    return ["What its price brings other items counts in the decision, but not in these numbers."]
 
 
 def _speaks(explanation: Explanation, contrast: Contrast) -> bool:
@@ -140,9 +148,8 @@ def _contrast(explanation: Explanation, contrast: Contrast) -> str:
         return said + "."
     parts = f"{signed(split.margin.mean)} from what a unit earns, {signed(split.volume.mean)} from how many are sold"
     if split.cross_volume.lower or split.cross_volume.upper:
-        parts += (
-            f" ({signed(split.own_volume.mean)} by its own price, {signed(split.cross_volume.mean)} by other items')"
-        )
+        own, cross = signed(split.own_volume.mean), signed(split.cross_volume.mean)
+        parts += f" ({own} by its own price, {cross} by those of other items)"
     return f"{said}: {parts}."
 
 
@@ -190,6 +197,9 @@ def _portfolio_limits(explanation: Explanation) -> tuple[str, ...]:
 def _limits(explanation: Explanation) -> list[str]:
     tied = _words(explanation, _portfolio_limits(explanation))
     held = [f"It is kept from its own best price by {joined(tied)}."] if tied else []
+    own = tuple(name for name in explanation.decision.binding if name not in _portfolio_limits(explanation))
+    if own and not explanation.limits and explanation.looked_at_price is not None:
+        held.append(f"It is held by {joined(_words(explanation, own))}.")
     return held + [
         f"It is held by {limit.words}: {limit.looser_words} would {_step(explanation, limit.looser, 'bring', 'more')}, "
         f"{limit.tighter_words} {_step(explanation, limit.tighter, 'cost', '')}."

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import xarray as xr
+from numpy.typing import NDArray
 
 from bayes_pricing.errors import Finding, SpecError
 from bayes_pricing.pricing.constraints import Bounds, MaxChange, Support
@@ -173,3 +176,38 @@ def test_a_price_outside_the_data_gets_no_word_of_confidence() -> None:
     )
     headline = word(explain(posterior, decision, "item-00000"), "headline")
     assert headline.endswith("(better: over 99 %).")
+
+
+class CrossedPair:
+    """Two items whose prices cross, from arrays."""
+
+    def __init__(self, pairs: NDArray[np.float64]) -> None:
+        self.base = posterior_from_draws(np.einsum("sii->si", pairs), cost=4.0, lowest_price=4.1, highest_price=20.0)
+        self.matrix = pairs.reshape(2, -1, 2, 2)
+        self.spec = replace(self.base.spec, cross_prices="population", others=1, controls=("cross_price",))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.base, name)
+
+    def cross_elasticities(self, category: str) -> xr.DataArray:
+        names = self.base.names
+        return xr.DataArray(
+            self.matrix, dims=("chain", "draw", "item", "other"), coords={"item": names, "other": names}
+        )
+
+
+def test_where_prices_cross_the_explanation_agrees_with_the_joint_decision() -> None:
+    rng = np.random.default_rng(6)
+    pairs = np.array([[-3.0, 0.5], [0.5, -3.0]]) + rng.normal(0.0, 0.1, (400, 2, 2))
+    posterior: Any = CrossedPair(pairs)
+    decision = optimize_prices(posterior, Economics(), "profit", horizon_periods=13, seed=1)
+    for item in decision.items:
+        found = explain(posterior, decision, item.item)
+        assert found.split is not None
+        assert item.profit is not None
+        # the same draws on two ways through the arithmetic
+        assert found.contrasts[0].change.mean == pytest.approx(item.profit.mean, rel=1e-9)
+        assert found.split.residual < 1e-9
+        # both prices fall from 10 to about 6.67, so each takes sales from the other
+        assert found.split.own_volume.mean > 0 > found.split.cross_volume.mean
+        assert "by those of other items" in word(found)
