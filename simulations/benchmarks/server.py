@@ -32,6 +32,8 @@ CONNECTIONS = 32
 BULK_ITEMS = 1000
 WHAT_IFS_PER_SECOND = 50
 READY_SECONDS = 120.0
+WARM_SECONDS = 8.0
+"""After it is ready a process loads, behind the requests, what its first live answer needs; that is not measured."""
 BARE = """
 import sys, litestar, uvicorn
 @litestar.get("/health/ready", media_type="application/json")
@@ -68,6 +70,7 @@ def main() -> None:
 
 def measure(folder: Path, port: int, token: str, asked: argparse.Namespace, bare: float) -> None:
     """Load of the running server."""
+    time.sleep(WARM_SECONDS)
     script = folder / "items.lua"
     script.write_text(lua(token, asked.items))
     rate, tail = wrk(f"http://127.0.0.1:{port}", asked.seconds, script)
