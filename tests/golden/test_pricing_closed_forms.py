@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from bayes_pricing.demand.forecast import demand_draws
+from bayes_pricing.pricing.blocks import BlockMoney, LogitBlock, LogLogBlock
 from bayes_pricing.pricing.constraints import (
     Bounds,
     Limit,
@@ -18,9 +22,10 @@ from bayes_pricing.pricing.constraints import (
     MaxShortfall,
     PriceLadder,
 )
+from bayes_pricing.pricing.joint_prices import maximize_joint
 from bayes_pricing.pricing.optimizer import optimize_prices
 from bayes_pricing.pricing.outlook import Outlook, build_block, item_facts
-from bayes_pricing.pricing.profit import Economics, Objective
+from bayes_pricing.pricing.profit import Economics, Objective, UnitValue
 from bayes_pricing.pricing.risk import lower_tail_mean, probability_worse
 from tests.posteriors import ArrayPosterior, posterior_from_draws
 
@@ -133,3 +138,78 @@ def test_claimed_equals_realised_for_the_posterior_and_not_for_plug_in_prices() 
 def test_probability_worse_counts_strict_losses() -> None:
     change = xr.DataArray([[-1.0, 0.0, 2.0, 3.0]], dims=("chain", "draw"))
     assert float(probability_worse(change)) == 0.25
+
+
+def test_logit_prices_have_one_markup() -> None:
+    demand = LogitBlock(
+        current_price=np.full(3, 5.0), utility=np.array([[2.0, 1.5, 1.0]]), sensitivity=np.full((1, 3), 0.5),
+        market=np.ones(1),
+    )  # fmt: skip
+    block = BlockMoney(
+        demand=demand, value=UnitValue(kept=np.ones(3), charge=np.array([3.0, 2.0, 1.0])),
+        lowest=np.full(3, np.log(0.2)), highest=np.full(3, np.log(3.0)),
+    )  # fmt: skip
+    found = maximize_joint([block], seed=1)
+    assert found is not None
+    np.testing.assert_allclose(5.0 * np.exp(found.log_ratio[0]), [6.6194034, 5.6194034, 4.6194034], atol=2e-6)
+    assert float(block.money(found.log_ratio[0])[0]) == pytest.approx(1.6194033638, abs=1e-9)
+    assert found.agreed == found.starts
+
+
+def test_a_pair_of_substitutes_is_unbounded_without_a_box() -> None:
+    pair = LogLogBlock(
+        current_price=np.full(2, 10.0), log_units_today=np.zeros((1, 2)),
+        elasticity=np.array([[[-3.0, 0.5], [0.5, -3.0]]]),
+    )  # fmt: skip
+
+    def best(highest: float) -> Floats:
+        block = BlockMoney(
+            demand=pair, value=UnitValue(kept=np.ones(2), charge=np.full(2, 4.0)),
+            lowest=np.full(2, np.log(0.41)), highest=np.full(2, np.log(highest / 10.0)),
+        )  # fmt: skip
+        found = maximize_joint([block], seed=1)
+        assert found is not None
+        return np.append(10.0 * np.exp(found.log_ratio[0]), found.value)
+
+    np.testing.assert_allclose(best(20.0)[:2], 6.66667, atol=5e-6)
+    assert best(40.0)[:2].max() == pytest.approx(40.0)
+    assert best(1e6)[2] > 100.0 * best(40.0)[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OneCurve:
+    """Demand of one item handed in as a function of its price and its slope."""
+
+    curve: Callable[[float], float]
+    slope: Callable[[float], float]
+    current_price: Floats = field(default_factory=lambda: np.array([20.0]))
+
+    def units(self, log_ratio: Floats) -> Floats:
+        return np.array([[self.curve(20.0 * float(np.exp(log_ratio[0])))]])
+
+    def pulled_back(self, log_ratio: Floats, units: Floats, weights: Floats) -> Floats:
+        price = 20.0 * float(np.exp(log_ratio[0]))
+        return np.array([float(weights[0, 0]) * self.slope(price) * price])
+
+
+@pytest.mark.parametrize(
+    ("demand", "answer", "profit"),
+    [
+        (OneCurve(curve=lambda p: 100.0 - 2.0 * p, slope=lambda p: -2.0), 30.0, 800.0),
+        (
+            OneCurve(curve=lambda p: float(np.exp(5.0 - 0.2 * p)), slope=lambda p: -0.2 * float(np.exp(5.0 - 0.2 * p))),
+            15.0,
+            5.0 * float(np.exp(2.0)),
+        ),
+    ],
+)
+def test_demand_handed_in_as_a_function(demand: OneCurve, answer: float, profit: float) -> None:
+    block = BlockMoney(
+        demand=demand, value=UnitValue(kept=np.ones(1), charge=np.full(1, 10.0)),
+        lowest=np.full(1, np.log(0.55)), highest=np.full(1, np.log(2.2)),
+    )  # fmt: skip
+    found = maximize_joint([block], seed=1)
+    assert found is not None
+    assert 20.0 * float(np.exp(found.log_ratio[0][0])) == pytest.approx(answer, abs=1e-4)  # a flat peak
+    assert float(block.money(found.log_ratio[0])[0]) == pytest.approx(profit, rel=1e-9)
+    assert found.upper_bound is None  # branch and bound knows log-log demand only
