@@ -33,9 +33,7 @@ class Hamiltonian(NamedTuple):
 
     theta: Floats  # (P,)
     metric: Floats  # (P, P) Cholesky factor of the covariance draws are whitened by
-    adapt: (
-        Floats  # (7,) step size, log-step average, error average, anchor, iterations, search direction, aim
-    )
+    adapt: Floats  # (7,) step size, log-step average, error average, anchor, iterations, search direction, aim
     stats: Floats  # (4,) energy, acceptance, leapfrog steps, 1 if diverged
     total: Floats  # (P,) sum and (below) sum of squares of warm-up draws
     square: Floats  # (P, P)

@@ -89,6 +89,7 @@ def test_a_price_test_takes_its_prior_from_the_posterior() -> None:
     )  # fmt: skip
     today, test = 5.0 * 200.0 * np.exp(level), 6.0 * 200.0 * np.exp(level) * 1.1**elasticity
     assert plan.prices == (10.0, 11.0)
+    assert isinstance(plan.priors, TwoArms)
     assert plan.priors.means == pytest.approx((today.mean(), test.mean()))
     # what both prices share is not to be learnt: only the difference counts
     assert plan.priors.difference_sd == pytest.approx(float((test - today).std(ddof=1)), rel=1e-9)

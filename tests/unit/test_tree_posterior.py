@@ -144,6 +144,8 @@ def test_an_item_of_a_new_category_has_both_widths() -> None:
     category = posterior.new_unit("category", None, seed=3)
     item = posterior.new_unit("item", category, seed=4)
     away = (item - posterior.coefficients("population")).sel(coefficient="log_price")
-    spread = np.hypot(posterior.variation("item"), posterior.variation("category")).sel(coefficient="log_price")
+    spread = (posterior.variation("item") ** 2 + posterior.variation("category") ** 2).sel(
+        coefficient="log_price"
+    ) ** 0.5
     # 40,000 draws: five standard errors of an sd
     assert_allclose(float((away / spread).std()), 1, atol=5 / np.sqrt(2 * 40_000))
