@@ -97,7 +97,7 @@ def test_double_ml_refuses_more_folds_than_items() -> None:
 def test_predictions_of_new_items_are_their_categorys() -> None:
     rows = sales()
     new = pl.DataFrame(
-        {"item": ["new"] * 2, "category": ["odd"] * 2, "period": [40, 40], "price": [5.0, 5.0 * np.e**0.2]}
+        {"item": ["new"] * 2, "category": ["odd"] * 2, "period": [40, 40], "price": [5.0, 5.0 * np.exp(0.2)]}
     )
     for name in ("gam", "double_ml"):
         low, high = np.log(build_estimator(name, seed=1, refits=2).fit(rows).predict_units(new))
