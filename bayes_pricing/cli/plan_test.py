@@ -125,6 +125,10 @@ class RegistrationFlags:
     """Column of an outcome of the test; repeatable, the first decides. Left out, the objective."""
     guardrail: Repeatable = ()
     """Outcome that may not suffer and the loss that is accepted, as OUTCOME=MARGIN; repeatable."""
+    pre: Repeatable = ()
+    """Column of a covariate that the read-out will use; repeatable."""
+    probability: float = 0.9
+    """Of the read-out's intervals; the decision errs at most as often as they miss."""
     start: str | None = None
     """First day of the test."""
     monitoring: Literal["fixed", "anytime", "pocock", "obrien-fleming"] = "fixed"
@@ -150,6 +154,8 @@ class RegistrationFlags:
                 looks=self.looks,
                 unit_cost=unit_cost,
                 guardrails=guardrails_of(self.guardrail),
+                covariates=self.pre,
+                probability=self.probability,
             ),
         )
 

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
+    import numpy as np
+
     from bayes_pricing.experiments.effects import Effect
     from bayes_pricing.experiments.guardrails import Guardrail
-    from bayes_pricing.experiments.readout import ReadOut
+    from bayes_pricing.experiments.readout import ReadOut, ReadOutRequest
+    from bayes_pricing.experiments.summed_trial import SumColumns
     from bayes_pricing.experiments.trial_columns import TrialColumns
 
 
@@ -45,10 +48,16 @@ class LearningFlags:
         from bayes_pricing.registry import load_fit, save_fit
 
         if self.model_dir is None or self.update_out is None or not (self.item and self.quantity and trial.price):
-            raise SpecError("To learn from a test give --model-dir, --update-out, --item, --quantity and --price.")
+            raise SpecError(
+                "To learn from a test give --model-dir, --update-out, --item, --quantity and --price (and --period)."
+            )
+        if trial.count is not None:
+            raise SpecError("A model learns from sales of items at prices, not from sums; leave --count out.")
         named = {self.item: "item", self.quantity: "quantity", trial.price: "price"}
+        named |= {trial.period: "period"} if trial.period else {}
         named |= {self.exposure: "exposure"} if self.exposure else {}
-        learnt = learn_from_test(load_fit(self.model_dir), read_sales(trial.data, trial.query).rename(named))
+        rows = read_sales(trial.data, trial.query).rename(named)
+        learnt = learn_from_test(load_fit(self.model_dir), rows, _period(trial.start))
         save_fit(learnt, self.update_out)
         return learnt.posterior.id
 
@@ -66,6 +75,10 @@ class TrialFlags:
     """Its value for control."""
     outcome: Repeatable
     """Column of an outcome of which more is better; repeatable, the decision rests on the first."""
+    count: str | None = None
+    """Column of the units of a row: rows are arms (by day, by cluster), outcomes are sums over their units."""
+    square: Repeatable = ()
+    """With --count, column of the sum of squares of an outcome; once per outcome, guardrails last."""
     query: str | None = None
     """SQL that selects the rows, where --data is a database URL."""
     unit: str | None = None
@@ -91,14 +104,50 @@ class TrialFlags:
     event: str | None = None
     """Before and after: column with 0 and 1, or with the period from which on the row's unit has the change."""
 
-    def columns(self, guarded: Sequence[str]) -> TrialColumns:
-        """The flags as a value; guardrails are outcomes too."""
+    def read_out(self, request: ReadOutRequest, rng: np.random.Generator) -> ReadOut:
+        """Read the test out, from units or from sums; guardrails are outcomes too."""
+        from bayes_pricing.data.sources import read_sales
+        from bayes_pricing.experiments.readout import read_out
+        from bayes_pricing.experiments.summed_readout import read_out_sums
+        from bayes_pricing.experiments.summed_trial import read_summed_trial
+        from bayes_pricing.experiments.trial import read_trial
+
+        rows = read_sales(self.data, self.query)
+        outcomes = tuple(dict.fromkeys([*self.outcome, *(guarded.outcome for guarded in request.guarded)]))
+        if self.count is not None:
+            return read_out_sums(read_summed_trial(rows, self._sums(self.count, outcomes)), request, rng)
+        if self.square:
+            raise SpecError("Sums of squares go with the units that they are over; name their column with --count.")
+        return read_out(read_trial(rows, self._columns(outcomes)), request, rng)
+
+    def _sums(self, count: str, outcomes: tuple[str, ...]) -> SumColumns:
+        from bayes_pricing.experiments.summed_trial import SumColumns
+
+        unknown = {"--unit": self.unit, "--pre": self.pre, "--received": self.received, "--event": self.event}
+        unknown |= {"--stayed": self.stayed, "--left": self.left}
+        named = [flag for flag, value in unknown.items() if value]
+        if named:
+            raise SpecError(f"Sums do not tell units apart, which {', '.join(named)} asks for; give rows of units.")
+        return SumColumns(
+            arm=self.arm,
+            control_arm=self.control_arm,
+            count=count,
+            outcomes=outcomes,
+            squares=self.square,
+            cluster=self.cluster,
+            period=self.period,
+            start=_period(self.start),
+            price=self.price,
+            cost=self.cost,
+        )
+
+    def _columns(self, outcomes: tuple[str, ...]) -> TrialColumns:
         from bayes_pricing.experiments.trial_columns import TrialColumns
 
         return TrialColumns(
             arm=self.arm,
             control_arm=self.control_arm,
-            outcomes=tuple(dict.fromkeys([*self.outcome, *guarded])),
+            outcomes=outcomes,
             unit=self.unit,
             cluster=self.cluster,
             period=self.period,
@@ -120,6 +169,7 @@ def read_test(
     plan: Path | None = None,
     share: Repeatable = (),
     guardrail: Repeatable = (),
+    probability: float | None = None,
     retention_horizon: float | None = None,
     seed: int = 1,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -131,6 +181,9 @@ def read_test(
 
     Example: bayes-pricing read-test --data test.csv --arm arm --control-arm A --outcome profit --unit user
 
+    Of sums: bayes-pricing read-test --data arms.csv --arm arm --control-arm A --count users --outcome profit
+    --square profit_squared
+
     Parameters
     ----------
     plan
@@ -139,6 +192,8 @@ def read_test(
         Promised share of an arm, as ARM=SHARE on any scale; repeatable. Without it and a plan, equal shares.
     guardrail
         Outcome that may not suffer and the loss that is accepted, as OUTCOME=MARGIN; repeatable. A plan brings its own.
+    probability
+        Of the intervals; the decision errs at most as often as they miss. Left out, the plan's, else 0.9.
     retention_horizon
         Periods within which time retained is counted; left out, the longest that every arm was watched.
     seed
@@ -148,20 +203,18 @@ def read_test(
     """
     import numpy as np
 
-    from bayes_pricing.data.sources import read_sales
     from bayes_pricing.experiments.plan_file import read_plan
-    from bayes_pricing.experiments.readout import ReadOutRequest, read_out
-    from bayes_pricing.experiments.trial import read_trial
+    from bayes_pricing.experiments.readout import ReadOutRequest
 
     registered = read_plan(plan) if plan is not None else None
     request = ReadOutRequest(
         plan=registered,
         shares=dict(_share(text) for text in share),
         guardrails=guardrails_of(guardrail),
+        probability=probability,
         retention_horizon=retention_horizon,
     )
-    columns = trial.columns([guarded.outcome for guarded in request.guarded])
-    answer = read_out(read_trial(read_sales(trial.data, trial.query), columns), request, np.random.default_rng(seed))
+    answer = trial.read_out(request, np.random.default_rng(seed))
     document, text = read_out_document(answer), read_out_text(answer, log=trial.event is not None)
     if learning is not None and learning != LearningFlags() and not answer.refused:
         document |= {"updated_model": learning.learn(trial)}

@@ -53,22 +53,45 @@ def cluster_difference(outcome: Floats, treated: Bools, cluster: Ints) -> Contra
     """
     codes = np.unique(cluster, return_inverse=True)[1]
     groups = int(codes.max()) + 1
-    scores = np.zeros((2, groups))
-    present = np.zeros((2, groups), dtype=np.bool_)
-    means = []
-    for side, chosen in enumerate((~treated, treated)):
-        means.append(float(outcome[chosen].mean()))
-        residual = (outcome[chosen] - means[side]) / chosen.sum()
-        scores[side] = np.bincount(codes[chosen], weights=residual, minlength=groups)
-        present[side] = np.bincount(codes[chosen], minlength=groups) > 0
-    counts = present.sum(axis=1)
+    middle = float(outcome.mean())  # taken out first, so that nothing is lost to a large common level
+    sides = (~treated, treated)
+    units = np.stack([np.bincount(codes[side], minlength=groups) for side in sides]).astype(np.float64)
+    totals = np.stack([np.bincount(codes[side], outcome[side] - middle, minlength=groups) for side in sides])
+    return difference_of_sums(units, totals)
+
+
+def difference_of_sums(units: Floats, totals: Floats) -> Contrast:
+    """The same from each cluster's units and total: more is not needed.
+
+    Parameters
+    ----------
+    units, totals : arrays (side, cluster)
+        Control first; 0 where a cluster has nobody in an arm.
+
+    Raises
+    ------
+    Refusal
+        If an arm has fewer than two clusters: chance and effect cannot be told apart.
+
+    Examples
+    --------
+    >>> units = np.array([[2.0, 2.0, 0.0, 0.0], [0.0, 0.0, 2.0, 2.0]])
+    >>> contrast = difference_of_sums(units, np.array([[3.0, 7.0, 0.0, 0.0], [0.0, 0.0, 11.0, 17.0]]))
+    >>> contrast.mean, round(contrast.standard_error, 4), round(contrast.degrees_of_freedom, 3)
+    (4.5, 1.8028, 1.742)
+    """
+    present, size = units > 0, units.sum(axis=1)
+    counts, groups = present.sum(axis=1), units.shape[1]
     if counts.min() < 2:
         raise Refusal([_too_few(int(counts.min()))])
+    means = totals.sum(axis=1) / size
+    difference = float(means[1] - means[0])
+    scores = (totals - units * means[:, None]) / size[:, None]
     if not (present[0] & present[1]).any():
         parts = [(float(n / (n - 1) * (score**2).sum()), float(n - 1)) for n, score in zip(counts, scores, strict=True)]
-        return welch_contrast(means[1] - means[0], parts)
+        return welch_contrast(difference, parts)
     variance = groups / (groups - 1) * float(((scores[1] - scores[0]) ** 2).sum())
-    return welch_contrast(means[1] - means[0], [(variance, groups - 1.0)])
+    return welch_contrast(difference, [(variance, groups - 1.0)])
 
 
 def randomisation_p_value(outcome: Floats, treated: Bools, cluster: Ints, rng: np.random.Generator) -> float:
@@ -104,8 +127,28 @@ def randomisation_p_value(outcome: Floats, treated: Bools, cluster: Ints, rng: n
     """
     codes = np.unique(cluster, return_inverse=True)[1]
     sizes = np.bincount(codes).astype(np.float64)
-    totals = np.bincount(codes, weights=outcome - outcome.mean())
-    arm = np.bincount(codes, weights=treated.astype(np.float64)) > 0
+    totals = np.bincount(codes, weights=outcome)
+    return assignment_p_value(sizes, totals, np.bincount(codes, weights=treated.astype(np.float64)) > 0, rng)
+
+
+def assignment_p_value(sizes: Floats, totals: Floats, arm: Bools, rng: np.random.Generator) -> float:
+    """The same from each cluster's units and total.
+
+    Parameters
+    ----------
+    sizes, totals : arrays (cluster,)
+    arm : bool array (cluster,)
+        Whether the cluster was treated.
+    rng : Generator
+        Draws assignments where there are too many to list.
+
+    Examples
+    --------
+    >>> totals = np.array([1.0, 2.0, 3.0, 14.0, 15.0, 16.0])
+    >>> round(assignment_p_value(np.ones(6), totals, np.arange(6) >= 3, np.random.default_rng(1)), 3)
+    0.1
+    """
+    totals = totals - sizes * (totals.sum() / sizes.sum())
     assigned = int(arm.sum())
     if comb(sizes.size, assigned) <= MOST_LISTED:
         listed = np.array(list(combinations(range(sizes.size), assigned)), dtype=np.int64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -101,7 +103,17 @@ def contrast_p_values(trial: Trial, values: Floats, contrasts: list[Contrast], r
 
 def check_sizes(trial: Trial) -> None:
     """Refuse a test with an arm of fewer than two rows."""
-    small = [name for place, name in enumerate(trial.arms) if int((trial.arm == place).sum()) < 2]
+    refuse_small_arms(trial.arms, [int((trial.arm == place).sum()) for place in range(len(trial.arms))])
+
+
+def refuse_small_arms(arms: Sequence[str], sizes: Sequence[int]) -> None:
+    """Refuse a test with an arm of fewer than two units.
+
+    Examples
+    --------
+    >>> refuse_small_arms(("A", "B"), [100, 90])
+    """
+    small = [name for name, size in zip(arms, sizes, strict=True) if size < 2]
     if small:
         raise Refusal(
             [

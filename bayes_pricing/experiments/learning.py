@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import polars as pl
 
+from bayes_pricing.data.columns import period_kind, read_period
 from bayes_pricing.data.gram import gather_gram
 from bayes_pricing.data.panel import SalesPanel
 from bayes_pricing.data.roles import SINGLE
@@ -17,22 +19,28 @@ from bayes_pricing.demand.update import update_week
 from bayes_pricing.errors import Finding, PanelError, Problem, Refusal, SpecError
 
 NEEDED = ("item", "price", "quantity")
+TESTED_FROM, TESTED_TO = "tested_first_period", "tested_last_period"
+"""Columns of the item table that keep in mind which periods' tests the fit has learnt from."""
 
 
-def learn_from_test(fitted: DemandFit, rows: object) -> DemandFit:
+def learn_from_test(fitted: DemandFit, rows: object, start: date | int | None = None) -> DemandFit:
     """The fit after a test's sales rows, without sampling anew.
 
     Rows are one per item, period and price shown; where buyers were split, `exposure` is the share of them that saw
     the price, so that half of the units at half of the exposure are the units of a whole period. Given
     hyper-parameters the update is exact (see `demand.update.update_week`); prices that were tested now count as
-    observed. Test rows must not be in the sales of the fit already.
+    observed. Rows that lie within the periods of an item's sales, or of a test that was learnt before, are refused:
+    counted twice they would make the model too sure.
 
     Parameters
     ----------
     fitted : DemandFit
         Of a log-normal model.
     rows : any frame
-        Columns ``item``, ``price``, ``quantity``, ``exposure`` (1 where left out) and every control of the fit.
+        Columns ``item``, ``price``, ``quantity``, ``exposure`` (1 where left out), ``period`` where the fit's sales
+        have one, and every control of the fit.
+    start : date or int, optional
+        First period of the test; earlier rows are left out.
 
     Returns
     -------
@@ -42,9 +50,10 @@ def learn_from_test(fitted: DemandFit, rows: object) -> DemandFit:
     Raises
     ------
     Refusal
-        If the model is no Gaussian tree, a row sold nothing, or the rows move the model too far: fit again.
+        If the model is no Gaussian tree, a row sold nothing, rows are in the sales already, or they move the model too
+        far: fit again.
     PanelError
-        If a column is missing or a price is not positive.
+        If a column is missing, a price is not positive, or a period cannot be read.
     SpecError
         If an item is unknown.
     """
@@ -53,6 +62,7 @@ def learn_from_test(fitted: DemandFit, rows: object) -> DemandFit:
         raise Refusal([_refit(f"a {posterior.spec.likelihood} model has no sufficient statistics to add to")])
     spec = posterior.spec
     sales = _checked(rows, (*spec.controls, *spec.shared_controls))
+    sales = _of_the_test(sales, posterior.items, start)
     logged = sales.with_columns(
         log_price=pl.col("price").log(), log_units=pl.col("quantity").log() - pl.col("exposure").log()
     )
@@ -129,17 +139,72 @@ def _checked(rows: object, controls: tuple[str, ...]) -> pl.DataFrame:
     return sales
 
 
+def _of_the_test(sales: pl.DataFrame, items: pl.DataFrame, start: date | int | None) -> pl.DataFrame:
+    """The test's rows with their periods read, none of them among the periods that the fit has of the item."""
+    comparable = "last_period" in items.columns and items["last_period"].null_count() < items.height
+    if "period" not in sales.columns:
+        if comparable or start is not None:
+            raise _unreadable("the test's rows have no column 'period', and it is needed")
+        return sales
+    reading = read_period("period", sales.schema["period"], period_kind(sales.lazy(), "period"))
+    dated = sales.with_columns(period=reading.value)
+    if dated["period"].null_count():
+        raise _unreadable(f"{dated['period'].null_count()} rows of the test have a period that cannot be read")
+    dated = dated if start is None else dated.filter(pl.col("period") >= start)
+    if not comparable:
+        return dated.drop("period")  # sales without periods: nothing says which rows they hold
+    if dated["period"].dtype.is_integer() != items["last_period"].dtype.is_integer():
+        raise _unreadable("the test's periods are not of the kind of the fit's")
+    known = dated.lazy().join(items.lazy(), on="item", how="left")
+    for first, last in (("first_period", "last_period"), (TESTED_FROM, TESTED_TO)):
+        if last not in items.columns:
+            continue
+        within = pl.col("period").is_between(pl.col(first), pl.col(last))
+        twice = known.filter(within).select("item", "period", first, last).collect()
+        if not twice.is_empty():
+            raise Refusal([_known_already(twice, sales.height)])
+    return dated
+
+
+def _known_already(twice: pl.DataFrame, rows: int) -> Finding:
+    item, period, first, last = twice.row(0)
+    return Finding(
+        code="test_in_sales", severity="error", item=str(item),
+        message=f"{twice.height} of {rows} rows of the test lie within periods that the fit has already, e.g. {item!r} "
+        f"in {period} (known from {first} to {last}): they would count twice",
+        remedy="give only rows outside those periods, or fit again with each row once (`append_test` finds repeats)",
+    )  # fmt: skip
+
+
+def _unreadable(what: str) -> PanelError:
+    return PanelError(
+        Problem(code="unreadable_period", count=0, message=what,
+                remedy="name the period as in the sales, so that rows that they hold already are noticed")
+    )  # fmt: skip
+
+
 def _widened(items: pl.DataFrame, sales: pl.DataFrame) -> pl.DataFrame:
-    """The item table with the test's rows counted and its prices observed; centres and today's prices stay."""
+    """The item table with the test's rows counted, its prices observed and its periods kept in mind.
+
+    Centres, today's prices and the sales' own periods stay: an item without a test has not stopped selling.
+    """
+    dated = "period" in sales.columns
+    spans = {TESTED_FROM: pl.col("period").min(), TESTED_TO: pl.col("period").max()} if dated else {}
     seen = sales.group_by("item").agg(
-        pl.col("price").min().alias("__low"), pl.col("price").max().alias("__high"), pl.len().alias("__rows")
+        pl.col("price").min().alias("__low"), pl.col("price").max().alias("__high"), pl.len().alias("__rows"),
+        *(span.alias(f"__{name}") for name, span in spans.items()),
+    )  # fmt: skip
+    before = items.with_columns(
+        pl.lit(None, dtype=items.schema["last_period"]).alias(name) for name in spans if name not in items.columns
     )
-    joined = items.join(seen, on="item", how="left", maintain_order="left")
+    joined = before.join(seen, on="item", how="left", maintain_order="left")
+    widened = {TESTED_FROM: pl.min_horizontal, TESTED_TO: pl.max_horizontal}
     return joined.with_columns(
-        lowest_price=pl.min_horizontal("lowest_price", "__low"),
-        highest_price=pl.max_horizontal("highest_price", "__high"),
-        rows=pl.col("rows") + pl.col("__rows").fill_null(0),
-    ).select(items.columns)
+        pl.min_horizontal("lowest_price", "__low").alias("lowest_price"),
+        pl.max_horizontal("highest_price", "__high").alias("highest_price"),
+        (pl.col("rows") + pl.col("__rows").fill_null(0)).alias("rows"),
+        *(widened[name](name, f"__{name}").alias(name) for name in spans),
+    ).select(before.columns)
 
 
 def _refit(why: str) -> Finding:

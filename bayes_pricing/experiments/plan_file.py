@@ -14,7 +14,7 @@ import msgspec
 
 from bayes_pricing.errors import Finding, Refusal, SpecError
 from bayes_pricing.experiments.guardrails import Guardrail
-from bayes_pricing.experiments.trial import Trial
+from bayes_pricing.experiments.trial import AssignedTrial
 
 Monitoring = Literal["fixed", "anytime", "pocock", "obrien-fleming"]
 
@@ -76,6 +76,10 @@ class Preregistration:
         Expected loss that one does not mind, in the primary outcome's unit: decides instead of the interval.
     guardrails : tuple of Guardrail
         Outcomes that a change may not harm by more than a margin.
+    covariates : tuple of str
+        Columns known before the test that will take noise away.
+    probability : float in (0, 1), optional
+        Of the read-out's intervals; one minus it is the two-sided error rate of the decision.
 
     Raises
     ------
@@ -103,6 +107,8 @@ class Preregistration:
     unit_cost: float | None = None
     loss_threshold: float | None = None
     guardrails: tuple[Guardrail, ...] = ()
+    covariates: tuple[str, ...] = ()
+    probability: float | None = None
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -122,6 +128,8 @@ class Preregistration:
             raise SpecError(f"Preregistration.weeks is {self.weeks}; a test runs whole weeks, at least one.")
         if self.loss_threshold is not None and not self.loss_threshold > 0:
             raise SpecError(f"Preregistration.loss_threshold is {self.loss_threshold}; give a loss over 0.")
+        if self.probability is not None and not 0 < self.probability < 1:
+            raise SpecError(f"Preregistration.probability is {self.probability}; give a share in (0, 1), such as 0.9.")
         below = below_cost([(arm.name, arm.price, self.unit_cost) for arm in self.arms])
         if below:
             raise Refusal(below)
@@ -226,7 +234,9 @@ def read_plan(path: Path) -> Preregistration:
     return plan
 
 
-def departures(plan: Preregistration, trial: Trial, outcomes: Sequence[str]) -> list[Finding]:
+def departures(
+    plan: Preregistration, trial: AssignedTrial, outcomes: Sequence[str], probability: float | None = None
+) -> list[Finding]:
     """Every way in which a test is not the one that was planned.
 
     Findings of severity ``error`` forbid a decision by the planned rule; ``peeked`` (fewer units than planned, read as
@@ -235,9 +245,11 @@ def departures(plan: Preregistration, trial: Trial, outcomes: Sequence[str]) -> 
     Parameters
     ----------
     plan : Preregistration
-    trial : Trial
+    trial : Trial or SummedTrial
     outcomes : sequence of str
         Read out, the primary one first.
+    probability : float in (0, 1), optional
+        Of the intervals that were asked for.
     """
     found: list[Finding] = []
     planned_arms = tuple(arm.name for arm in plan.arms)
@@ -255,14 +267,29 @@ def departures(plan: Preregistration, trial: Trial, outcomes: Sequence[str]) -> 
     missing = [name for name in (*plan.outcomes, *sorted(guarded)) if name not in outcomes]
     if missing:
         found.append(_departure("missing_outcome", f"{_list(missing)} was planned and is not read out", "warning"))
-    by_cluster = trial.clustered or (trial.layout == "before_after" and trial.cluster is not None)
-    if (plan.assigned == "cluster") != by_cluster:
-        message = f"the plan assigns by {plan.assigned}, the data by {'cluster' if by_cluster else 'unit'}"
+    if (plan.assigned == "cluster") != trial.assigned_by_cluster:
+        message = f"the plan assigns by {plan.assigned}, the data by {'cluster' if plan.assigned == 'unit' else 'unit'}"
         found.append(_departure("other_assignment", message))
+    found += _estimator_findings(plan, trial.pre, probability)
     return [*found, *_size_findings(plan, trial), *_week_findings(plan, trial)]
 
 
-def _size_findings(plan: Preregistration, trial: Trial) -> list[Finding]:
+def _estimator_findings(plan: Preregistration, pre: Sequence[str], probability: float | None) -> list[Finding]:
+    """Other covariates or another interval than planned: an effect with several ways to be read has none."""
+    found = []
+    if plan.covariates and set(pre) != set(plan.covariates):
+        used = _list(pre) if pre else "none"
+        found.append(_departure("other_covariates", f"covariates are {used}, planned were {_list(plan.covariates)}"))
+    elif pre and not plan.covariates:
+        message = f"the plan names no covariate, the effect is adjusted for {_list(pre)}: exploratory"
+        found.append(_departure("unplanned_covariate", message, "warning"))
+    if plan.probability is not None and probability is not None and probability != plan.probability:
+        message = f"intervals have a probability of {probability:g}, planned was {plan.probability:g}"
+        found.append(_departure("other_probability", message))
+    return found
+
+
+def _size_findings(plan: Preregistration, trial: AssignedTrial) -> list[Finding]:
     units = sum(trial.assigned_counts())
     share = units / plan.planned_units
     size = f"{units:,} of {plan.planned_units:,} planned units"
@@ -277,7 +304,7 @@ def _size_findings(plan: Preregistration, trial: Trial) -> list[Finding]:
     return []
 
 
-def _week_findings(plan: Preregistration, trial: Trial) -> list[Finding]:
+def _week_findings(plan: Preregistration, trial: AssignedTrial) -> list[Finding]:
     """Rows before the planned start, and a length that was not planned; an event needs rows before it."""
     if trial.periods is None or trial.layout == "before_after":
         return []

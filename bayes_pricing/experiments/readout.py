@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,12 @@ from bayes_pricing.errors import Finding, SpecError
 from bayes_pricing.experiments.beside import RobustReading, read_compliers, read_lifts, read_retention, read_robust
 from bayes_pricing.experiments.compliance import ComplierEffect
 from bayes_pricing.experiments.covariates import adjust_for_covariates
-from bayes_pricing.experiments.effects import Effect, effect_of, holm
+from bayes_pricing.experiments.effects import Contrast, Effect, effect_of, holm
 from bayes_pricing.experiments.estimation import check_sizes, contrast_p_values, estimate_contrasts
 from bayes_pricing.experiments.guardrails import Guardrail, GuardrailReading, guardrail_findings, read_guardrails
 from bayes_pricing.experiments.plan_file import Preregistration, departures
 from bayes_pricing.experiments.sample_ratio import READ_OUT_THRESHOLD, SampleRatio, check_sample_ratio
-from bayes_pricing.experiments.trial import Trial
+from bayes_pricing.experiments.trial import AssignedTrial, Trial
 from bayes_pricing.experiments.trial_findings import data_findings, ratio_findings, tail_findings
 from bayes_pricing.experiments.verdict import Evidence, Verdict, judge, watching_bound
 
@@ -25,6 +25,8 @@ Floats = NDArray[np.float64]
 
 NOT_FORBIDDING = ("peeked", "arm_below_cost", "guardrail_breached", "no_compliance")
 """Error findings that the rule of the decision already takes into account; any other makes it inconclusive."""
+USUAL_PROBABILITY = 0.9
+"""Of intervals, where nobody asked for another."""
 ASKS = ("shares_not_promised",)
 """Findings that make it inconclusive because something was not said, not because the test is broken."""
 
@@ -132,8 +134,8 @@ class ReadOutRequest:
         What was promised; departures are found and its rule decides.
     shares : mapping of str to float
         Promised share of each arm, on any positive scale; equal where neither this nor a plan says otherwise.
-    probability : float in (0, 1)
-        Of the intervals; the error rate of the decision is one minus it, two-sided.
+    probability : float in (0, 1), optional
+        Of the intervals; the error rate of the decision is one minus it, two-sided. Left out, the plan's, else 0.9.
     guardrails : tuple of Guardrail
         Outcomes that may not suffer; those of the plan where there is one.
     retention_horizon : float, optional
@@ -142,12 +144,12 @@ class ReadOutRequest:
 
     plan: Preregistration | None = None
     shares: Mapping[str, float] = field(default_factory=dict)
-    probability: float = 0.9
+    probability: float | None = None
     guardrails: tuple[Guardrail, ...] = ()
     retention_horizon: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.probability < 1:
+        if self.probability is not None and not 0 < self.probability < 1:
             raise SpecError(f"ReadOutRequest.probability is {self.probability}; give a share in (0, 1), such as 0.9.")
         if self.plan is not None and self.guardrails and set(self.guardrails) != set(self.plan.guardrails):
             raise SpecError("Guardrails are those of the plan; leave them out here, or read the test without a plan.")
@@ -156,6 +158,20 @@ class ReadOutRequest:
     def guarded(self) -> tuple[Guardrail, ...]:
         """Guardrails in force."""
         return self.guardrails if self.plan is None else self.plan.guardrails
+
+    @property
+    def level(self) -> float:
+        """Probability of the intervals in force."""
+        planned = self.plan.probability if self.plan is not None else None
+        return self.probability or planned or USUAL_PROBABILITY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimates:
+    """Effects and p-values, by outcome and there by arm other than control."""
+
+    contrasts: Mapping[str, Sequence[Contrast]]
+    p_values: Mapping[str, Sequence[float]]
 
 
 def read_out(trial: Trial, request: ReadOutRequest, rng: np.random.Generator) -> ReadOut:
@@ -189,7 +205,6 @@ def read_out(trial: Trial, request: ReadOutRequest, rng: np.random.Generator) ->
     >>> answer.decision.action, answer.decision.arm, answer.sample_ratio.passed
     ('change', '1', True)
     """
-    plan = request.plan
     check_sizes(trial)
     adjusted = {
         name: adjust_for_covariates(trial.outcomes[name], trial.arm, columns)
@@ -198,51 +213,81 @@ def read_out(trial: Trial, request: ReadOutRequest, rng: np.random.Generator) ->
     values = {name: adjusted[name].adjusted if name in adjusted else trial.outcomes[name] for name in trial.outcomes}
     contrasts = {name: estimate_contrasts(trial, name, values[name]) for name in trial.outcomes}
     p_values = {name: contrast_p_values(trial, values[name], contrasts[name], rng) for name in trial.outcomes}
-    effects = tuple(
-        effect_of(contrast, name, arm, request.probability)
-        for name in trial.outcomes
-        for arm, contrast in zip(trial.arms[1:], contrasts[name], strict=True)
-    )
-    ratio = _ratio(trial, request)
-    tests = _tests(trial, p_values)
-    alpha = 1.0 - request.probability
-    bound = watching_bound(plan, trial.assigned_counts(), alpha)[0]
-    guarded = read_guardrails(_known(request.guarded, trial), effects, bound)
-    compliers, compliance = read_compliers(trial, values, request.probability)
-    findings = [
-        *ratio_findings(ratio, promised=bool(request.shares) or plan is not None),
-        *(departures(plan, trial, tuple(trial.outcomes)) if plan is not None else ()),
-        *data_findings(trial, plan.unit_cost if plan is not None else None, alpha),
-        *tail_findings(trial),
-        *compliance,
-        *guardrail_findings(guarded),
-        *_secondary_findings(tests, trial.primary, alpha),
-    ]
-    decision = _decide(trial, request, effects, p_values, findings)
-    return ReadOut(
+    unit_cost = request.plan.unit_cost if request.plan is not None else None
+    compliers, compliance = read_compliers(trial, values, request.level)
+    concluded = conclude(
+        trial,
+        request,
+        Estimates(contrasts=contrasts, p_values=p_values),
         arms=_arm_readings(trial),
-        effects=effects,
-        sample_ratio=ratio,
-        decision=decision,
-        findings=tuple(findings),
-        lifts=read_lifts(trial, values, request.probability),
-        robust=read_robust(trial, request.probability),
+        findings=[*data_findings(trial, unit_cost, 1.0 - request.level), *tail_findings(trial), *compliance],
+    )
+    return replace(
+        concluded,
+        lifts=read_lifts(trial, values, request.level),
+        robust=read_robust(trial, request.level),
         variance_reduction=tuple(
             VarianceReduction(outcome=name, covariates=a.slopes.size, gain=a.gain, units_without=a.filled)
             for name, a in adjusted.items()
         ),
+        compliers=compliers,
+        retention=read_retention(trial, request.retention_horizon, request.level),
+    )
+
+
+def conclude(
+    trial: AssignedTrial,
+    request: ReadOutRequest,
+    estimates: Estimates,
+    *,
+    arms: tuple[ArmReading, ...],
+    findings: Sequence[Finding],
+) -> ReadOut:
+    """From estimates to the decision: sample ratio, departures from the plan, guardrails, and the rule.
+
+    Parameters
+    ----------
+    trial : Trial or SummedTrial
+    request : ReadOutRequest
+    estimates : Estimates
+    arms : tuple of ArmReading
+    findings : sequence of Finding
+        What the data themselves said.
+    """
+    plan, alpha = request.plan, 1.0 - request.level
+    effects = tuple(
+        effect_of(contrast, name, arm, request.level)
+        for name in trial.outcomes
+        for arm, contrast in zip(trial.arms[1:], estimates.contrasts[name], strict=True)
+    )
+    ratio = _ratio(trial, request)
+    tests = _tests(trial, estimates.p_values)
+    bound = watching_bound(plan, trial.assigned_counts(), alpha)[0]
+    guarded = read_guardrails(_known(request.guarded, trial), effects, bound)
+    found = [
+        *ratio_findings(ratio, promised=bool(request.shares) or plan is not None),
+        *(departures(plan, trial, tuple(trial.outcomes), request.level) if plan is not None else ()),
+        *findings,
+        *guardrail_findings(guarded),
+        *_secondary_findings(tests, trial.primary, alpha),
+    ]
+    decision = _decide(trial, request, effects, estimates.p_values[trial.primary], found)
+    return ReadOut(
+        arms=arms,
+        effects=effects,
+        sample_ratio=ratio,
+        decision=decision,
+        findings=tuple(found),
         tests=tests,
         procedure=(
             f"The decision rests on {trial.primary!r} alone: {decision.rule}. "
             "Other outcomes are a family of their own under Holm's adjustment."
         ),
         guardrails=guarded,
-        compliers=compliers,
-        retention=read_retention(trial, request.retention_horizon, request.probability),
     )
 
 
-def _known(guardrails: tuple[Guardrail, ...], trial: Trial) -> tuple[Guardrail, ...]:
+def _known(guardrails: tuple[Guardrail, ...], trial: AssignedTrial) -> tuple[Guardrail, ...]:
     unknown = [guardrail.outcome for guardrail in guardrails if guardrail.outcome not in trial.outcomes]
     if unknown:
         raise SpecError(f"The guardrail {unknown[0]!r} is no outcome that is read; name it as one (--outcome).")
@@ -255,7 +300,7 @@ def _forbidding(findings: Sequence[Finding], *, besides: tuple[str, ...] = ()) -
     return list(dict.fromkeys(codes))
 
 
-def _ratio(trial: Trial, request: ReadOutRequest) -> SampleRatio | None:
+def _ratio(trial: AssignedTrial, request: ReadOutRequest) -> SampleRatio | None:
     promised = request.shares or {arm.name: arm.share for arm in (request.plan.arms if request.plan else ())}
     if trial.layout != "units" and not request.shares:
         return None
@@ -266,7 +311,7 @@ def _ratio(trial: Trial, request: ReadOutRequest) -> SampleRatio | None:
     return check_sample_ratio(trial.assigned_counts(), shares, threshold=READ_OUT_THRESHOLD)
 
 
-def _tests(trial: Trial, p_values: dict[str, list[float]]) -> tuple[PairedTest, ...]:
+def _tests(trial: AssignedTrial, p_values: Mapping[str, Sequence[float]]) -> tuple[PairedTest, ...]:
     pairs = [(name, arm, p) for name in trial.outcomes for arm, p in zip(trial.arms[1:], p_values[name], strict=True)]
     first = len(trial.arms) - 1
     alone = np.array([p for _, _, p in pairs])
@@ -292,10 +337,10 @@ def _secondary_findings(tests: tuple[PairedTest, ...], primary: str, alpha: floa
 
 
 def _decide(
-    trial: Trial,
+    trial: AssignedTrial,
     request: ReadOutRequest,
     effects: tuple[Effect, ...],
-    p_values: dict[str, list[float]],
+    p_values: Sequence[float],
     findings: list[Finding],
 ) -> Verdict:
     primary = trial.primary
@@ -303,7 +348,7 @@ def _decide(
     waiting = {finding.item for finding in findings if finding.code == "guardrail_open"}
     evidence = [
         Evidence(effect=effect, p_value=p, allowed=effect.arm not in barred, safe=effect.arm not in waiting)
-        for effect, p in zip(effects[: len(trial.arms) - 1], p_values[primary], strict=True)
+        for effect, p in zip(effects[: len(trial.arms) - 1], p_values, strict=True)
     ]
     verdict = judge(evidence, trial.arms[0], request.plan, trial.assigned_counts())
     against = _forbidding(findings)

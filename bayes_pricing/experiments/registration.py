@@ -31,6 +31,10 @@ class Registration:
     looks : int
     unit_cost : float, optional
     guardrails : tuple of Guardrail
+    covariates : tuple of str
+        Columns known before the test that will take noise away.
+    probability : float in (0, 1)
+        Of the read-out's intervals.
     """
 
     name: str
@@ -42,6 +46,8 @@ class Registration:
     looks: int = 1
     unit_cost: float | None = None
     guardrails: tuple[Guardrail, ...] = ()
+    covariates: tuple[str, ...] = ()
+    probability: float = 0.9
 
 
 def register_plan(plan: TestPlan, registration: Registration) -> Preregistration:
@@ -100,4 +106,6 @@ def register_plan(plan: TestPlan, registration: Registration) -> Preregistration
         looks=registration.looks,
         unit_cost=registration.unit_cost,
         guardrails=registration.guardrails,
+        covariates=registration.covariates,
+        probability=registration.probability,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import polars as pl
@@ -33,8 +33,57 @@ from bayes_pricing.experiments.trial_columns import (
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Layout = Literal["units", "before_after", "switchback"]
+Period = date | int
 
-_SWITCHING_SHARE = 0.5  # from so many units in several arms on, arms alternate by design and not by mistake
+SWITCHING_SHARE = 0.5
+"""Share of units in several arms from which arms alternate by design and not by mistake."""
+
+
+class AssignedTrial(Protocol):
+    """What was assigned and read in a test, whether its data are units (`Trial`) or sums (`SummedTrial`)."""
+
+    @property
+    def layout(self) -> Layout:
+        """``units``, ``before_after`` or ``switchback``."""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Control first."""
+
+    @property
+    def outcomes(self) -> Mapping[str, object]:
+        """Outcomes read, the primary one first."""
+
+    @property
+    def primary(self) -> str:
+        """The outcome that the decision rests on."""
+
+    @property
+    def pre(self) -> tuple[str, ...]:
+        """Covariates that were named for it."""
+
+    @property
+    def clustered(self) -> bool:
+        """Whether whole clusters were assigned to one arm each."""
+
+    @property
+    def assigned_by_cluster(self) -> bool:
+        """Whether the units of a plan are clusters."""
+
+    @property
+    def periods(self) -> tuple[Period, Period] | None:
+        """First and last period of the test."""
+
+    @property
+    def prices(self) -> tuple[float, ...] | None:
+        """Mean price by arm."""
+
+    @property
+    def costs(self) -> tuple[float, ...] | None:
+        """Mean cost by arm."""
+
+    def assigned_counts(self) -> tuple[int, ...]:
+        """What was assigned to each arm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,6 +117,8 @@ class Trial:
         Rows read.
     only_before : int
         Units with rows before the start only; they are no part of the test.
+    pre : tuple of str
+        Covariates that were named; an outcome's own past is not among them.
     """
 
     layout: Layout
@@ -79,7 +130,7 @@ class Trial:
     covariates: Mapping[str, Floats]
     cluster: Ints | None
     period: Ints | None
-    periods: tuple[date | int, date | int] | None
+    periods: tuple[Period, Period] | None
     prices: tuple[float, ...] | None
     costs: tuple[float, ...] | None
     rows: int
@@ -87,6 +138,7 @@ class Trial:
     received: Floats | None = None
     stayed: Floats | None = None
     left: NDArray[np.bool_] | None = None
+    pre: tuple[str, ...] = ()
 
     @property
     def primary(self) -> str:
@@ -102,11 +154,16 @@ class Trial:
             np.unique(np.column_stack([self.cluster, self.arm]), axis=0).shape[0] == np.unique(self.cluster).size
         )
 
+    @property
+    def assigned_by_cluster(self) -> bool:
+        """Whether the units of a plan are clusters."""
+        return self.clustered or (self.layout == "before_after" and self.cluster is not None)
+
     def assigned_counts(self) -> tuple[int, ...]:
         """What was assigned to each arm: clusters where whole clusters were, cells where arms alternate, else units."""
         if self.layout == "switchback":
             labels = self.arm
-        elif self.cluster is not None and (self.clustered or self.layout == "before_after"):
+        elif self.cluster is not None and self.assigned_by_cluster:
             pairs = np.unique(np.column_stack([self.cluster, self.assigned[self.unit]]), axis=0)
             labels = pairs[:, 1]
         else:
@@ -161,7 +218,7 @@ def _alternates(test: pl.DataFrame, columns: TrialColumns) -> bool:
     key = UNIT if columns.unit is not None else CLUSTER
     arms = test.group_by(key).agg(pl.col(ARM).n_unique().alias("arms"), pl.col(PERIOD).n_unique().alias("periods"))
     several = arms.filter(pl.col("periods") > 1)
-    if several.is_empty() or not (several["arms"] > 1).mean() >= _SWITCHING_SHARE:  # type: ignore[operator]
+    if several.is_empty() or not (several["arms"] > 1).mean() >= SWITCHING_SHARE:  # type: ignore[operator]
         return False
     mixed = test.group_by(key, PERIOD).agg(pl.col(ARM).n_unique().alias("arms")).filter(pl.col("arms") > 1)
     return columns.unit is not None or mixed.is_empty()
@@ -203,6 +260,7 @@ def _units(rows: pl.DataFrame, test: pl.DataFrame, columns: TrialColumns) -> Tri
         received=_received(units, columns),
         stayed=units[STAYED].to_numpy() if columns.stayed is not None else None,
         left=(units[LEFT] > 0).to_numpy() if columns.left is not None else None,
+        pre=columns.pre,
     )
 
 
@@ -315,7 +373,7 @@ def _by_arm(rows: pl.DataFrame, arms: tuple[str, ...], column: str) -> tuple[flo
     return tuple(float(means.get(arm, float("nan"))) for arm in arms)
 
 
-def _span(rows: pl.DataFrame, columns: TrialColumns) -> tuple[date | int, date | int] | None:
+def _span(rows: pl.DataFrame, columns: TrialColumns) -> tuple[Period, Period] | None:
     if columns.period is None:
         return None
     return rows[PERIOD].min(), rows[PERIOD].max()  # type: ignore[return-value]

@@ -12,7 +12,7 @@ from bayes_pricing.experiments.effects import ArmSummary, difference_in_means
 from bayes_pricing.experiments.plan_file import below_cost
 from bayes_pricing.experiments.sample_ratio import SampleRatio
 from bayes_pricing.experiments.tails import check_tails
-from bayes_pricing.experiments.trial import Trial
+from bayes_pricing.experiments.trial import AssignedTrial, Trial
 
 IMBALANCE = 0.001
 """p-value under which arms are said to have differed before the test."""
@@ -64,14 +64,13 @@ def tail_findings(trial: Trial) -> list[Finding]:
 
 
 def data_findings(trial: Trial, unit_cost: float | None, alpha: float) -> list[Finding]:
-    """Clusters, covariates, left-out rows and prices."""
-    return [
-        *_cluster_findings(trial),
-        *_size_findings(trial, alpha),
-        *_cell_findings(trial),
-        *_covariate_findings(trial),
-        *_price_findings(trial, unit_cost),
-    ]
+    """Clusters, prices, covariates and left-out rows."""
+    return [*assignment_findings(trial, unit_cost, alpha), *_cell_findings(trial), *_covariate_findings(trial)]
+
+
+def assignment_findings(trial: AssignedTrial, unit_cost: float | None, alpha: float) -> list[Finding]:
+    """Too few clusters, and prices that should not have been."""
+    return [*_cluster_findings(trial), *_size_findings(trial, alpha), *_price_findings(trial, unit_cost)]
 
 
 def _cell_findings(trial: Trial) -> list[Finding]:
@@ -82,28 +81,22 @@ def _cell_findings(trial: Trial) -> list[Finding]:
     return [_finding("rows_added_up", "info", message, "name the unit of a row where rows are units of their own")]
 
 
-def _cluster_findings(trial: Trial) -> list[Finding]:
-    found = []
-    if trial.layout == "before_after":
-        clusters = trial.unit if trial.cluster is None else trial.cluster
-        arm_of = trial.assigned[trial.unit]
-        counts = [int(np.unique(clusters[arm_of == place]).size) for place in range(len(trial.arms))]
-        if min(counts) < 2:
-            place = int(np.argmin(counts))
-            message = f"arm {trial.arms[place]!r} has one cluster: its own luck cannot be told from the effect"
-            found.append(_finding("one_cluster", "error", message, "give each arm at least two clusters"))
-    elif trial.clustered:
-        counts = list(trial.assigned_counts())
-    else:
-        counts = []
-    if counts and sum(counts) < FEW_CLUSTERS:
+def _cluster_findings(trial: AssignedTrial) -> list[Finding]:
+    if trial.layout != "before_after" and not trial.clustered:
+        return []
+    found, counts = [], trial.assigned_counts()
+    if min(counts) < 2:
+        place = int(np.argmin(counts))
+        message = f"arm {trial.arms[place]!r} has one cluster: its own luck cannot be told from the effect"
+        found.append(_finding("one_cluster", "error", message, "give each arm at least two clusters"))
+    if sum(counts) < FEW_CLUSTERS:
         message = f"{sum(counts)} clusters are few: intervals rest on Student's t with few degrees of freedom"
         remedy = "assign more, smaller clusters"
         found.append(_finding("few_clusters", "warning", message, remedy))
     return found
 
 
-def _size_findings(trial: Trial, alpha: float) -> list[Finding]:
+def _size_findings(trial: AssignedTrial, alpha: float) -> list[Finding]:
     """So few clusters that no outcome whatever could have decided anything."""
     counts = trial.assigned_counts()
     if not trial.clustered or sum(counts) >= FEW_CLUSTERS:
@@ -139,7 +132,7 @@ def _covariate_findings(trial: Trial) -> list[Finding]:
     return found
 
 
-def _price_findings(trial: Trial, unit_cost: float | None) -> list[Finding]:
+def _price_findings(trial: AssignedTrial, unit_cost: float | None) -> list[Finding]:
     if trial.prices is None:
         return []
     costs = trial.costs if trial.costs is not None else (unit_cost,) * len(trial.arms)
