@@ -44,20 +44,21 @@ def explain(
     """
     import msgspec
 
-    from bayes_pricing.cli.policy import decidable, decide, read_policy
+    from bayes_pricing.cli.policy import decidable, decide, decided_alone, read_policy
     from bayes_pricing.pricing import explanation
-    from bayes_pricing.pricing.phrases import calendar_word
+    from bayes_pricing.pricing.phrases import calendar_days, calendar_word
     from bayes_pricing.pricing.wording import word
     from bayes_pricing.registry import load_fit
 
     money, limits = read_policy(policy, money or MoneyFlags(), limits or LimitFlags())
-    coupled = any(limit.enforced != "mask" for limit in limits.limits())
     with progress_bar() as progress:
         progress(0.1, "reading the model")
         fitted = load_fit(model.model_dir)
         posterior = decidable(fitted)
         progress(0.3, "judging prices on every posterior draw")
-        decision = decide(posterior, money, limits, seed=seed, items=None if coupled else [item])
+        asked = [item] if decided_alone(posterior, limits) else None
+        days = calendar_days(fitted.summary)
+        decision = decide(posterior, money, limits, seed=seed, items=asked, period_days=days)
         called = period_name or calendar_word(fitted.summary)
         explained = explanation.explain(posterior, decision, item, period=called, findings=fitted.findings)
     document = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from bayes_pricing.demand.fit import DemandFit
     from bayes_pricing.demand.posterior import DemandPosterior
     from bayes_pricing.pricing.decision import PriceDecision
+    from bayes_pricing.pricing.frontier import CautionCost, FrontierPoint
     from bayes_pricing.pricing.profit import Objective
 
 
@@ -87,7 +89,13 @@ def objective_of(posterior: DemandPosterior, money: MoneyFlags, limits: LimitFla
 
 
 def decide(
-    posterior: DemandPosterior, money: MoneyFlags, limits: LimitFlags, *, seed: int, items: list[str] | None = None
+    posterior: DemandPosterior,
+    money: MoneyFlags,
+    limits: LimitFlags,
+    *,
+    seed: int,
+    items: list[str] | None = None,
+    period_days: float | None = None,
 ) -> PriceDecision:
     """Best prices under the flags."""
     from bayes_pricing.pricing.optimizer import optimize_prices
@@ -102,4 +110,54 @@ def decide(
         items=items,
         testing=limits.testing(),
         utility=limits.utility(),
+        period_days=period_days,
     )
+
+
+def score(
+    posterior: DemandPosterior,
+    money: MoneyFlags,
+    limits: LimitFlags,
+    *,
+    prices: Mapping[str, float],
+    seed: int,
+    period_days: float | None = None,
+) -> PriceDecision:
+    """Somebody's own prices under the flags."""
+    from bayes_pricing.pricing.optimizer import evaluate_prices
+
+    return evaluate_prices(
+        posterior,
+        money.economics(),
+        objective_of(posterior, money, limits),
+        limits.limits(),
+        prices=prices,
+        horizon_periods=limits.horizon,
+        seed=seed,
+        utility=limits.utility(),
+        period_days=period_days,
+    )
+
+
+def weigh_risk(
+    posterior: DemandPosterior, money: MoneyFlags, limits: LimitFlags, *, seed: int
+) -> tuple[tuple[FrontierPoint, ...], tuple[CautionCost, ...]]:
+    """The efficient frontier of expected gain against shortfall, and what each risk limit of the flags costs."""
+    from bayes_pricing.pricing.frontier import efficient_frontier, price_of_caution
+
+    economics, objective = money.economics(), objective_of(posterior, money, limits)
+    points = efficient_frontier(
+        posterior, economics, objective, limits.limits(), horizon_periods=limits.horizon, seed=seed,
+        share=limits.tail_share,
+    )  # fmt: skip
+    costs = price_of_caution(
+        posterior, economics, objective, limits.limits(), horizon_periods=limits.horizon, seed=seed,
+        utility=limits.utility(),
+    )  # fmt: skip
+    return points, costs
+
+
+def decided_alone(posterior: DemandPosterior, limits: LimitFlags) -> bool:
+    """Whether an item's price depends on no other item: no limit couples them, no utility, no prices that cross."""
+    coupled = any(limit.enforced != "mask" for limit in limits.limits())
+    return not coupled and limits.risk_tolerance is None and posterior.spec.cross_prices is None

@@ -13,7 +13,7 @@ from bayes_pricing.errors import SpecError
 
 if TYPE_CHECKING:
     from bayes_pricing.demand.posterior import DemandPosterior
-    from bayes_pricing.pricing.decision import PriceDecision
+    from bayes_pricing.pricing.pass_through import PassThrough
 
 
 def recommend(
@@ -23,6 +23,10 @@ def recommend(
     *,
     policy: Path | None = None,
     evaluate: Path | None = None,
+    frontier: Annotated[bool, Parameter(negative=())] = False,
+    cost_rise: float | None = None,
+    tax_rise: float | None = None,
+    period_name: str | None = None,
     seed: int = 1,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> Answer:
@@ -36,34 +40,84 @@ def recommend(
         TOML file with objective and limits under the flags' own names, instead of flags.
     evaluate
         CSV or Parquet file with your own prices (columns item, price), scored on the same footing.
+    frontier
+        Also weigh expected gain against risk: the efficient frontier, and what each risk limit costs.
+    cost_rise
+        Also say how much of such a rise of every unit's cost the best prices would pass on to buyers.
+    tax_rise
+        The same for a rise of the sales tax inside the price (0.02 for 2 points); one of the two at a time.
+    period_name
+        What a period is called, e.g. week; left out, read off the calendar of the sales.
     seed
         Same seed, same answer.
     json
         One JSON document on standard output.
     """
-    from bayes_pricing.cli.policy import decidable, decide, objective_of, read_policy
+    from bayes_pricing.cli.policy import decidable, decide, read_policy, score
+    from bayes_pricing.cli.text import certainty_line, decision_lines
     from bayes_pricing.pricing.decision import decision_json
-    from bayes_pricing.pricing.optimizer import evaluate_prices
+    from bayes_pricing.pricing.phrases import calendar_days, calendar_word
     from bayes_pricing.registry import load_fit
 
     money, limits = read_policy(policy, money or MoneyFlags(), limits or LimitFlags())
     with progress_bar() as progress:
         progress(0.1, "reading the model")
-        posterior = decidable(load_fit(model.model_dir))
+        fitted = load_fit(model.model_dir)
+        posterior, days = decidable(fitted), calendar_days(fitted.summary)
+        called = period_name or calendar_word(fitted.summary)
         progress(0.3, "judging prices on every posterior draw")
         if evaluate is None:
-            decision = decide(posterior, money, limits, seed=seed)
+            decision = decide(posterior, money, limits, seed=seed, period_days=days)
         else:
-            decision = evaluate_prices(
-                posterior,
-                money.economics(),
-                objective_of(posterior, money, limits),
-                limits.limits(),
-                prices=read_prices(evaluate, posterior),
-                horizon_periods=limits.horizon,
-                seed=seed,
-            )
-    return Answer(document={"status": "ok", **decision_json(decision)}, text=decision_text(decision))
+            own = read_prices(evaluate, posterior)
+            decision = score(posterior, money, limits, prices=own, seed=seed, period_days=days)
+        document = {"status": "ok", "period": called, **decision_json(decision)}
+        lines = decision_lines(decision, period=called)
+        if limits.risk_tolerance is not None:
+            lines.append(certainty_line(decision, limits.risk_tolerance, called))
+        if frontier:
+            progress(0.6, "weighing gain against risk")
+            _weigh(document, lines, posterior, money, limits, seed)
+        if cost_rise is not None or tax_rise is not None:
+            progress(0.8, "passing the rise on")
+            passed = _passed_on(posterior, money, limits, cost_rise=cost_rise, tax_rise=tax_rise, seed=seed)
+            _tell_passed_on(document, lines, passed)
+    return Answer(document=document, text="\n".join(lines))
+
+
+def _weigh(
+    document: dict[str, object], lines: list[str], posterior: DemandPosterior, money: MoneyFlags, limits: LimitFlags,
+    seed: int,
+) -> None:  # fmt: skip
+    import msgspec
+
+    from bayes_pricing.cli.policy import weigh_risk
+    from bayes_pricing.cli.text import frontier_lines
+
+    points, costs = weigh_risk(posterior, money, limits, seed=seed)
+    document |= {"frontier": msgspec.to_builtins(points), "price_of_caution": msgspec.to_builtins(costs)}
+    lines += ["", *frontier_lines(points, costs)]
+
+
+def _passed_on(
+    posterior: DemandPosterior, money: MoneyFlags, limits: LimitFlags, *, cost_rise: float | None,
+    tax_rise: float | None, seed: int,
+) -> tuple[PassThrough, ...]:  # fmt: skip
+    from bayes_pricing.pricing.pass_through import pass_through
+
+    return pass_through(
+        posterior, money.economics(), limits.limits(), horizon_periods=limits.horizon, seed=seed, cost_rise=cost_rise,
+        tax_rise=tax_rise,
+    )  # fmt: skip
+
+
+def _tell_passed_on(document: dict[str, object], lines: list[str], passed: tuple[PassThrough, ...]) -> None:
+    import msgspec
+
+    from bayes_pricing.cli.text import pass_through_lines
+
+    document["pass_through"] = msgspec.to_builtins(passed)
+    lines += ["", *pass_through_lines(passed)]
 
 
 def read_prices(path: Path, posterior: DemandPosterior) -> dict[str, float]:
@@ -92,10 +146,3 @@ def read_prices(path: Path, posterior: DemandPosterior) -> dict[str, float]:
     if bad.height:
         raise SpecError(f"{path} has {bad.height} prices that are not positive numbers, e.g. of {bad['item'][0]!r}.")
     return dict(frame.iter_rows())
-
-
-def decision_text(decision: PriceDecision) -> str:
-    """The decision for people: the portfolio, then the items with the largest stakes."""
-    from bayes_pricing.cli.text import decision_lines
-
-    return "\n".join(decision_lines(decision))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from bayes_pricing.demand.posterior import DemandPosterior
     from bayes_pricing.errors import Finding
     from bayes_pricing.pricing.decision import Estimate, PortfolioDecision, PriceDecision
+    from bayes_pricing.pricing.frontier import CautionCost, FrontierPoint
+    from bayes_pricing.pricing.pass_through import PassThrough
 
 MOST_ROWS = 24
 MOST_NAMES = 3
@@ -71,18 +74,18 @@ def _group_lines(group: Sequence[Finding]) -> list[str]:
     return [f"{first.severity}: {first.message}{where}; {first.remedy}."]
 
 
-def decision_lines(decision: PriceDecision, changes: int = LARGEST_CHANGES) -> list[str]:
-    """A decision in lines: counts, portfolio money with intervals, then the largest `changes`."""
+def decision_lines(decision: PriceDecision, changes: int = LARGEST_CHANGES, *, period: str = "period") -> list[str]:
+    """A decision in lines: counts, portfolio money with intervals per `period`, then the largest `changes`."""
     from bayes_pricing.pricing.decision import boldest_changes
     from bayes_pricing.pricing.wording import percent
 
-    portfolio, money = decision.portfolio, f"{decision.economics.currency} per period".strip()
+    portfolio, money = decision.portfolio, f"{decision.economics.currency} per {period}".strip()
     actions = [item.action for item in decision.items]
     counts = ", ".join(f"{actions.count(name):,} {words}" for name, words in ACTIONS.items() if name in actions)
     lines = [f"{len(decision.items):,} items: {counts}. Objective: {decision.objective}.", ""]
     for outcome in ("revenue", "profit", "units"):
         if outcome in portfolio.changes:
-            unit = "units per period" if outcome == "units" else money
+            unit = f"units per {period}" if outcome == "units" else money
             lines.append(f"{outcome:<8} {_outcome(portfolio, outcome)} {unit}")
     lines.append(f"Probability of doing better than today: {percent(portfolio.probability_better)}.")
     if portfolio.expected_shortfall is not None:
@@ -106,6 +109,54 @@ def decision_lines(decision: PriceDecision, changes: int = LARGEST_CHANGES) -> l
             f"better with probability {percent(item.probability_better or 0.0)}"
         )
     return [*lines, *finding_lines(decision.findings)]
+
+
+def certainty_line(decision: PriceDecision, tolerance: float, period: str) -> str:
+    """The certainty equivalent of a decision made or scored under a risk tolerance."""
+    money = f"{decision.economics.currency} per {period}".strip()
+    return (
+        f"Under a risk tolerance of {tolerance:,.6g} {money} the change is worth a sure "
+        f"{decision.portfolio.objective:+,.2f} {money} (its certainty equivalent)."
+    )
+
+
+def frontier_lines(points: Sequence[FrontierPoint], costs: Sequence[CautionCost]) -> list[str]:
+    """The efficient frontier as a table, the boldest prices first, and what each risk limit costs."""
+    from bayes_pricing.pricing.wording import percent
+
+    lines = [
+        "Gain against risk, the highest expected gain for every expected shortfall:",
+        f"  {'gain':>12} {'shortfall':>12} {'changes':>8}  probability better",
+    ]
+    lines += [
+        f"  {point.objective:>+12,.2f} {point.expected_shortfall:>12,.2f} {point.changes:>8,}  "
+        f"{percent(point.probability_better)}"
+        for point in points
+    ]
+    lines += [
+        f"The limit {cost.limit} costs {cost.cost:,.2f} of the {cost.objective_without:+,.2f} to be had without it."
+        for cost in costs
+    ]
+    return lines
+
+
+def pass_through_lines(passed: Sequence[PassThrough]) -> list[str]:
+    """How much of a rise each item's best price passes on."""
+    if not passed:
+        return ["No item has a best price of its own, so nothing can be said about passing the rise on."]
+    rates = sorted(item.rate for item in passed)
+    lines = [
+        f"Of the rise the best prices pass on {rates[len(rates) // 2]:.0%} (median of {len(passed):,} items; "
+        "little or nothing where a limit keeps the price):"
+    ]
+    lines += [
+        f"  {item.item:<24} {item.price_before:9.2f} -> {item.price_after:9.2f}, passed on {item.rate:.0%}"
+        + (f", {item.textbook:.0%} under constant elasticity alone" if math.isfinite(item.textbook) else "")
+        for item in passed[:MOST_ROWS]
+    ]
+    if len(passed) > MOST_ROWS:
+        lines.append(f"  and {len(passed) - MOST_ROWS:,} more (--json has all).")
+    return lines
 
 
 def _outcome(portfolio: PortfolioDecision, outcome: str) -> str:

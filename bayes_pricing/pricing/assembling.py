@@ -78,7 +78,7 @@ def assemble(
         limits=problem.limits.every,
         horizon_periods=problem.horizon_periods,
         data_as_of=last_period(problem.table),
-        stale_on=stale_on(problem.table, problem.horizon_periods),
+        stale_on=stale_on(problem.table, problem.horizon_periods, problem.period_days),
         model=problem.posterior.id,
         seed=seed,
         findings=(*findings, *general_findings(problem), *held_out_findings(problem, portfolio)),
@@ -286,13 +286,17 @@ def _with_contributions(
     change = portfolio.change_draws.sel(metric=problem.objective).to_numpy().ravel()
     weights = tail_weights(change, portfolio.shortfall_share, chosen_on)
     tail = np.flatnonzero(weights)
-    parts = np.zeros(len(items))
     prices = np.array([item.price for item in items])
-    for where, block in problem.blocks():
+
+    def work(where: slice, block: Block) -> Floats:
+        found = np.zeros(prices[where].size)
         moved = np.flatnonzero(np.abs(np.log(prices[where] / block.facts.current_price)) > SMALLEST_MOVE)
-        part = block.part(moved)
-        parts[where.start + moved] = -part.change(prices[where][moved], part.facts.value)[:, tail] @ weights[tail]
-    return [replace(item, shortfall_contribution=float(part)) for item, part in zip(items, parts, strict=True)]
+        part = block.part(moved).on(tail)
+        found[moved] = -part.change(prices[where][moved], part.facts.value) @ weights[tail]
+        return found
+
+    parts = np.concatenate(problem.over_blocks(work)).tolist()
+    return [replace(item, shortfall_contribution=part) for item, part in zip(items, parts, strict=True)]
 
 
 def last_period(table: pl.DataFrame) -> date | int | None:
@@ -301,8 +305,24 @@ def last_period(table: pl.DataFrame) -> date | int | None:
     return last if isinstance(last, date | int) else None
 
 
-def stale_on(table: pl.DataFrame, horizon_periods: float) -> date | int | None:
-    """When a decision goes stale: last period plus the horizon (a period is the median spacing of rows)."""
+def stale_on(table: pl.DataFrame, horizon_periods: float, period_days: float | None = None) -> date | int | None:
+    """When a decision goes stale: last period plus the horizon.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Item table.
+    horizon_periods : float
+    period_days : float, optional
+        Days from one period to the next; left out, the median spacing of an item's rows, which is too short where it
+        has several rows a period, as with regions.
+
+    Examples
+    --------
+    >>> days = pl.DataFrame({"first_period": [date(2026, 1, 5)], "last_period": [date(2026, 1, 26)], "rows": [8]})
+    >>> str(stale_on(days, 2, period_days=7.0))
+    '2026-02-09'
+    """
     if not {"first_period", "last_period", "rows"} <= set(table.columns):
         return None
     last = table["last_period"].max()
@@ -310,11 +330,10 @@ def stale_on(table: pl.DataFrame, horizon_periods: float) -> date | int | None:
         return last + round(horizon_periods)
     if not isinstance(last, date):
         return None
-    spacing = (
-        table.filter(pl.col("rows") > 1)
-        .select(((pl.col("last_period") - pl.col("first_period")).dt.total_days() / (pl.col("rows") - 1)).median())
-        .item()
-    )
+    spacing = period_days
+    if spacing is None:
+        days = (pl.col("last_period") - pl.col("first_period")).dt.total_days() / (pl.col("rows") - 1)
+        spacing = table.filter(pl.col("rows") > 1).select(days.median()).item()
     return None if spacing is None else last + timedelta(days=round(spacing * horizon_periods))
 
 

@@ -8,7 +8,7 @@ risk limit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -130,10 +130,7 @@ class MaxItemShortfall:
 
         Candidates outside `among` count as forbidden.
         """
-        amount = by_item(self.amount, outlook.facts, np.inf)[:, None]
-        return outlook.shortfall(self.share, among) <= amount + SLACK * np.abs(
-            np.where(np.isfinite(amount), amount, 0.0)
-        )
+        return _within(outlook, self.amount, among, lambda wanted: outlook.shortfall(self.share, wanted))
 
     def moved(self, steps: float) -> MaxItemShortfall:
         """The limit `steps` steps looser (tighter when negative)."""
@@ -167,10 +164,7 @@ class MaxItemLossQuantile:
 
         Candidates outside `among` count as forbidden.
         """
-        amount = by_item(self.amount, outlook.facts, np.inf)[:, None]
-        return outlook.loss_quantile(self.probability, among) <= amount + SLACK * np.abs(
-            np.where(np.isfinite(amount), amount, 0.0)
-        )
+        return _within(outlook, self.amount, among, lambda wanted: outlook.loss_quantile(self.probability, wanted))
 
     def moved(self, steps: float) -> MaxItemLossQuantile:
         """The limit `steps` steps looser (tighter when negative)."""
@@ -273,6 +267,15 @@ def sort_limits(limits: Sequence[Limit]) -> Limits:
         order=next((limit for limit in limits if isinstance(limit, TierOrder)), None),
         same=next((limit for limit in limits if isinstance(limit, SamePrice)), None),
     )
+
+
+def _within(outlook: Outlook, amount: Amount, among: Bools | None, loss: Callable[[Bools], Floats]) -> Bools:
+    """Whether a measure of loss stays within the amount; it is taken only where the worst draw would break it."""
+    most = by_item(amount, outlook.facts, np.inf)[:, None]
+    most = most + SLACK * np.abs(np.where(np.isfinite(most), most, 0.0))
+    wanted = np.ones(outlook.prices.shape, dtype=np.bool_) if among is None else among
+    safe = wanted & (outlook.largest_loss <= most)
+    return np.asarray(safe | (loss(wanted & ~safe) <= most), dtype=np.bool_)
 
 
 def _by_tenths(amount: Amount, steps: float) -> Amount:

@@ -27,6 +27,7 @@ from bayes_pricing.pricing.portfolio import chosen_draws
 from bayes_pricing.pricing.problem import SMALLEST_MOVE, Problem
 from bayes_pricing.pricing.profit import OBJECTIVES
 from bayes_pricing.pricing.risk import tail_weights
+from bayes_pricing.pricing.sacrifices import sacrifices
 from bayes_pricing.pricing.solution import Solution
 from bayes_pricing.pricing.support import LARGEST_DRAW_SHARE, SMALLEST_SAMPLE_SHARE, support_levels
 
@@ -51,18 +52,20 @@ def prices_cross(problem: Problem) -> bool:
     return problem.posterior.spec.cross_prices is not None
 
 
-def evaluate_crossed(problem: Problem, prices: Floats, *, seed: int) -> PriceDecision:
+def evaluate_crossed(
+    problem: Problem, prices: Floats, *, seed: int, functional: Functional | None = None
+) -> PriceDecision:
     """Somebody's own prices (J,) on the same footing; the bound is that of the best prices found or certified."""
     shortfall, ladder = _known(problem.limits)
     blocks = crossed_blocks(problem)
-    best = _found(problem, blocks, shortfall, ladder, None, seed)
+    best = _found(problem, blocks, shortfall, ladder, functional, seed)
     moves = tuple(np.log(prices[block.places] / block.money.demand.current_price) for block in blocks)
     bound = None if best is None else best.upper_bound
     given = JointPrices(
         log_ratio=moves, change=np.zeros(0), value=0.0 if best is None else best.value, upper_bound=bound,
         starts=STARTS, agreed=0 if best is None else best.agreed, multiplier=0.0, tail=None,
     )  # fmt: skip
-    return _assembled(problem, blocks, given, seed)
+    return _assembled(problem, blocks, given, seed, functional)
 
 
 def optimize_crossed(problem: Problem, *, seed: int, functional: Functional | None = None) -> PriceDecision:
@@ -274,7 +277,7 @@ def _assembled(
         limits=problem.limits.every,
         horizon_periods=problem.horizon_periods,
         data_as_of=last_period(problem.table),
-        stale_on=stale_on(problem.table, problem.horizon_periods),
+        stale_on=stale_on(problem.table, problem.horizon_periods, problem.period_days),
         model=problem.posterior.id,
         seed=seed,
         findings=(*general_findings(problem), *held_out_findings(problem, portfolio)),
@@ -316,6 +319,8 @@ def _items(
     summaries: list[list[Estimate]] = [estimates(np.nan_to_num(part)) for part in change]
     unknown = np.isnan(problem.facts.profit.charge)
     regret, staying, binding = _regrets(problem, blocks, found)
+    today = problem.facts.value.at(problem.facts.current_price) * units.today.mean(axis=1)
+    given_up = sacrifices(problem, [block.places for block in blocks], today, change[place].mean(axis=1))
     support = support_levels(problem.facts, units.prices)
     moved = np.abs(np.log(units.prices / problem.facts.current_price)) > SMALLEST_MOVE
     decided: list[ItemDecision] = []
@@ -341,6 +346,7 @@ def _items(
                 test_price=None,
                 test_periods=0,
                 value_of_testing=None,
+                findings=given_up.get(item, ()),
             )
         )
     return decided

@@ -100,13 +100,12 @@ class _Master:
         count = int(np.clip(options.choosers // CHOOSERS_PER_PARCEL, *PARCELS))
         self.parcel = chain_neighbours(options.chains, options.choosers) % count
         self.count = count
-        self.selections = selections[:0]
-        self.mean = np.zeros((0, count))
-        self.cuts = np.zeros((len(rows.cuts), 0, count))
-        self.goals = np.zeros((len(rows.goals), 0, count))
-        self.linear = np.zeros((rows.bounds.size, 0, count))
-        for selection in selections:
-            self._add(selection)
+        self.columns = rows.matrix.tocsc()
+        self.selections = selections
+        self.mean = np.stack([self._summed(options.mean[selection]) for selection in selections])
+        self.cuts = self._with_new(np.zeros((0, len(selections), count)), rows.cuts)
+        self.goals = self._with_new(np.zeros((0, len(selections), count)), rows.goals)
+        self.linear = np.stack([self._limited(selection) for selection in selections], axis=1)
 
     def free(self) -> Prices:
         """Multipliers of rows that cost nothing."""
@@ -142,13 +141,19 @@ class _Master:
         self.mean = np.vstack([self.mean, self._summed(self.portfolio.options.mean[selection])])
         self.cuts = self._appended(self.cuts, self.rows.cuts[:, selection])
         self.goals = self._appended(self.goals, self.rows.goals[:, selection])
-        self.linear = self._appended(self.linear, self.rows.matrix[:, selection].toarray())
+        self.linear = np.concatenate([self.linear, self._limited(selection)[:, None]], axis=1)
 
     def _appended(self, sums: Floats, rows: Floats) -> Floats:
         new = np.zeros((len(rows), 1, self.count))
         for number, row in enumerate(rows):
             new[number, 0] = self._summed(row)
         return np.concatenate([sums, new], axis=1)
+
+    def _limited(self, selection: Places) -> Floats:
+        """What an answer adds to every linear row, by parcel, array (r, parcels)."""
+        taken, rows = self.columns[:, selection].tocoo(), self.rows.bounds.size
+        place = taken.coords[0] * self.count + self.parcel[taken.coords[1]]
+        return np.bincount(place, weights=taken.data, minlength=rows * self.count).reshape(rows, self.count)
 
     def _summed(self, values: Floats) -> Floats:
         return np.asarray(np.bincount(self.parcel, weights=values, minlength=self.count), dtype=np.float64)

@@ -18,6 +18,7 @@ from bayes_pricing.pricing.constraints import (
     MaxShortfall,
 )
 from bayes_pricing.pricing.decision import PriceDecision
+from bayes_pricing.pricing.functionals import ExponentialUtility
 from bayes_pricing.pricing.optimizer import optimize_prices
 from bayes_pricing.pricing.profit import Economics, Objective
 
@@ -156,12 +157,13 @@ def price_of_caution(
     horizon_periods: float,
     seed: int,
     items: Sequence[str] | None = None,
+    utility: ExponentialUtility | None = None,
 ) -> tuple[CautionCost, ...]:
     """What each risk limit costs: the decision made again without it, one at a time.
 
     Parameters
     ----------
-    posterior, economics, objective, limits, horizon_periods, seed, items
+    posterior, economics, objective, limits, horizon_periods, seed, items, utility
         As for :func:`bayes_pricing.pricing.optimizer.optimize_prices`.
 
     Returns
@@ -173,7 +175,7 @@ def price_of_caution(
     def reached(kept: Sequence[Limit]) -> float:
         return optimize_prices(
             posterior, economics, objective, kept, horizon_periods=horizon_periods, seed=seed, items=items,
-            testing=None,
+            testing=None, utility=utility,
         ).portfolio.objective  # fmt: skip
 
     risky = [limit for limit in limits if isinstance(limit, RISK_LIMITS)]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bayes_pricing.pricing.constraints import Limits, PriceLadder
 from bayes_pricing.pricing.outlook import Block, Bools, ItemFacts, Outlook
+from bayes_pricing.pricing.tails import mean_of_best
 
 Floats = NDArray[np.float64]
 
@@ -123,7 +124,7 @@ def _refined(
     if len(live):
         low, high = np.minimum(lowest, prices)[live], np.maximum(highest, prices)[live]
         bracket = Bracket(width=width[live], low=low, high=high)
-        part = block.part(live)
+        part = block if live.size == len(prices) else block.part(live)
         peaks = _stationary(part, prices[live], bracket)
         near = Outlook(block=part, prices=peaks[:, None])
         barred = np.flatnonzero(~limits.allows(near)[:, 0])
@@ -196,9 +197,8 @@ def best_on_each_draw(block: Block, choice: Choice) -> Floats:
         log_ratio = np.log(prices / current[row])
         today = value.kept[row] * current[row] - value.charge[row]
         elasticity = block.draws.elasticity[row]
-        best = (-np.diff(np.log(np.abs(worth))) / np.diff(log_ratio)).searchsorted(elasticity)
-        change = np.expm1(elasticity * log_ratio[best]) * worth[best] + (worth - today)[best]
-        means[row] = change @ block.units_today[row] / elasticity.size
+        thresholds = -np.diff(np.log(np.abs(worth))) / np.diff(log_ratio)
+        means[row] = mean_of_best(elasticity, block.units_today[row], thresholds, log_ratio, worth, today)
     return means
 
 

@@ -38,6 +38,7 @@ def optimize_prices(
     items: Sequence[str] | None = None,
     testing: TestingRule | None = DEFAULT_TESTING,
     utility: ExponentialUtility | None = None,
+    period_days: float | None = None,
 ) -> PriceDecision:
     """Prices that are expected to earn most under the limits, with their worth, their risk and how good they can be.
 
@@ -62,6 +63,9 @@ def optimize_prices(
         When an item is to be tested first; None never asks for a test.
     utility : ExponentialUtility, optional
         Maximise the certainty equivalent of the whole portfolio's change instead of its mean.
+    period_days : float, optional
+        Days from one period to the next, for the day the decision goes stale; left out, the median spacing of an
+        item's rows.
 
     Returns
     -------
@@ -79,8 +83,9 @@ def optimize_prices(
     if items is None:
         items, gone = on_sale(posterior)
     problem = build_problem(
-        posterior, economics, objective, limits, horizon_periods=horizon_periods, items=items, testing=testing
-    )
+        posterior, economics, objective, limits, horizon_periods=horizon_periods, items=items, testing=testing,
+        period_days=period_days,
+    )  # fmt: skip
     if prices_cross(problem):
         decision = optimize_crossed(problem, seed=seed, functional=utility)
         return replace(decision, findings=(*decision.findings, *gone))
@@ -135,13 +140,15 @@ def evaluate_prices(
     prices: Mapping[str, float],
     horizon_periods: float,
     seed: int,
+    utility: ExponentialUtility | None = None,
+    period_days: float | None = None,
 ) -> PriceDecision:
     """Score somebody's own prices on the same footing: what they earn, which limits they break, how far from the bound.
 
     Parameters
     ----------
-    posterior, economics, objective, limits, horizon_periods, seed
-        As for :func:`optimize_prices`.
+    posterior, economics, objective, limits, horizon_periods, seed, utility, period_days
+        As for :func:`optimize_prices`; with a utility the objective is the certainty equivalent of these prices.
     prices : mapping of item to float
         Currency per unit; items not named keep today's price.
 
@@ -160,17 +167,19 @@ def evaluate_prices(
     if bad:
         raise SpecError(f"The price of {bad[0]!r} is {prices[bad[0]]}; prices must be positive ({len(bad)} are not).")
     select_items(posterior, list(prices))
-    problem = build_problem(posterior, economics, objective, limits, horizon_periods=horizon_periods)
+    problem = build_problem(
+        posterior, economics, objective, limits, horizon_periods=horizon_periods, period_days=period_days
+    )
     if prices_cross(problem):
         today = problem.facts.current_price
         own = np.array([prices.get(item, price) for item, price in zip(problem.items, today, strict=True)])
-        return evaluate_crossed(problem, own, seed=seed)
+        return evaluate_crossed(problem, own, seed=seed, functional=utility)
     judged = judge_items(problem)
     best = _separable(judged)
     findings: tuple[Finding, ...] = ()
-    if problem.limits.couples:
+    if problem.limits.couples or utility is not None:
         try:
-            best = solve_coupled(problem, judged, best, seed=seed)
+            best = solve_coupled(problem, judged, best, seed=seed, functional=utility)
         except Refusal as refusal:
             findings = refusal.findings
     today = problem.facts.current_price
@@ -180,6 +189,7 @@ def evaluate_prices(
         upper_bound=best.upper_bound,
         certificate=f"bound of the best allowed prices: {best.certificate}",
         engine="given prices",
+        worth=utility,
     )
     none = np.zeros(len(given), dtype=np.bool_)
     scored = replace(judged, refused=none, test_first=none, findings=judge_given(problem, given))

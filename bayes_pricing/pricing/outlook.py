@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 
 from bayes_pricing.demand.forecast import DemandDraws
 from bayes_pricing.pricing.profit import Economics, Objective, UnitValue
-from bayes_pricing.pricing.risk import tail_mean
+from bayes_pricing.pricing.tails import Prospects, geometric_sums
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-PAIRS_AT_ONCE = 64
-"""Candidates whose draws are looked at together: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,9 +42,9 @@ class ItemFacts:
 
     def part(self, where: slice | NDArray[np.intp]) -> ItemFacts:
         """The same for some of the items, by position."""
-        positions = np.arange(len(self.items))[where]
+        items = self.items[where] if isinstance(where, slice) else tuple(self.items[index] for index in where.tolist())
         return ItemFacts(
-            items=tuple(self.items[index] for index in positions),
+            items=items,
             current_price=self.current_price[where],
             lowest_price=self.lowest_price[where],
             highest_price=self.highest_price[where],
@@ -90,8 +87,20 @@ class Block:
         return np.sort(self.draws.elasticity, axis=1)
 
     def part(self, where: slice | NDArray[np.intp]) -> Block:
-        """The same for some of the items, by position."""
-        return Block(facts=self.facts.part(where), draws=self.draws.part(where), units_today=self.units_today[where])
+        """The same for some of the items, by position; elasticities sorted once stay sorted."""
+        part = Block(facts=self.facts.part(where), draws=self.draws.part(where), units_today=self.units_today[where])
+        if "sorted_elasticity" in self.__dict__:
+            part.__dict__["sorted_elasticity"] = self.sorted_elasticity[where]
+        return part
+
+    def on(self, draws: NDArray[np.intp]) -> Block:
+        """The same items on some of the draws."""
+        kept = replace(
+            self.draws,
+            log_units_today=self.draws.log_units_today[:, draws],
+            elasticity=self.draws.elasticity[:, draws],
+        )
+        return Block(facts=self.facts, draws=kept, units_today=self.units_today[:, draws])
 
     def growth(self, prices: Floats) -> Floats:
         r"""Share by which units grow from today's price to `prices` on every draw, array (J, S): exactly 0 at today's.
@@ -163,12 +172,11 @@ class Outlook:
                 units = np.exp(elasticity * log_ratio[:, column, None])
                 expected[:, column] = np.einsum("js,js->j", units, self.block.units_today)
             return np.asarray(expected / elasticity.shape[1], dtype=np.float64)
-        expected[:, 0] = np.einsum("js,js->j", self.block.units_today, np.exp(elasticity * log_ratio[:, 0, None]))
+        first = np.exp(elasticity * log_ratio[:, 0, None])
+        expected[:, 0] = np.einsum("js,js->j", self.block.units_today, first)
         units = self.block.units_today * np.exp(elasticity * log_ratio[:, 1, None])
         step = np.exp(elasticity * ((log_ratio[:, -1] - log_ratio[:, 1]) / max(count - 2, 1))[:, None])
-        for column in range(1, count):
-            expected[:, column] = units.sum(axis=1)
-            units *= step
+        expected[:, 1:] = geometric_sums(units, step, count - 1)
         return np.asarray(expected / elasticity.shape[1], dtype=np.float64)
 
     @cached_property
@@ -201,24 +209,39 @@ class Outlook:
         worse = np.where(same_sign, worse, (worth < today).astype(np.float64))
         return np.where(self.is_today, 0.0, worse)
 
+    @cached_property
+    def largest_loss(self) -> Floats:
+        """No draw loses more than this against today, array (J, K): the worst elasticity on the most units."""
+        worth, today = self.facts.value.at(self.prices), self.facts.value.at(self.facts.current_price)[:, None]
+        ordered = self.block.sorted_elasticity
+        worst = np.where((self.log_ratio > 0) == (worth > 0), ordered[:, :1], ordered[:, -1:])
+        loss = today - worth * np.exp(worst * self.log_ratio)
+        return np.asarray(loss.clip(min=0.0) * self.block.units_today.max(axis=1)[:, None], dtype=np.float64)
+
     def shortfall(self, share: float, among: Bools | None = None) -> Floats:
         """Mean loss of the change against today over the worst `share` of draws, (J, K); a loss is positive.
 
         Candidates outside `among` are not looked at and count as losing without end.
         """
-        return self._loss(lambda change: -tail_mean(change, share), among)
+        return self._loss(lambda prospects: -prospects.tail_mean(share), among)
 
     def loss_quantile(self, probability: float, among: Bools | None = None) -> Floats:
         """Loss against today that is exceeded with this probability, array (J, K); a loss is positive."""
-        return self._loss(lambda change: -np.quantile(change, probability, axis=1), among)
+        return self._loss(lambda prospects: -prospects.quantile(probability), among)
 
-    def _loss(self, measure: Callable[[Floats], Floats], among: Bools | None) -> Floats:
-        wanted = np.ones(self.prices.shape, dtype=np.bool_) if among is None else among
+    def _loss(self, measure: Callable[[Prospects], Floats], among: Bools | None) -> Floats:
         found = np.where(self.is_today, 0.0, np.inf)
-        rows, columns = np.nonzero(wanted & ~self.is_today)
-        for start in range(0, rows.size, PAIRS_AT_ONCE):
-            row, column = rows[start : start + PAIRS_AT_ONCE], columns[start : start + PAIRS_AT_ONCE]
-            part = Block(facts=self.facts.part(row), draws=self.block.draws.part(row),
-                         units_today=self.block.units_today[row])  # fmt: skip
-            found[row, column] = measure(part.change(self.prices[row, column], part.facts.value))
+        row, column = np.nonzero(~self.is_today if among is None else among & ~self.is_today)
+        if row.size:
+            value, block = self.facts.value, self.block
+            worth, today = value.at(self.prices)[row, column], value.at(self.facts.current_price)[row]
+            found[row, column] = measure(
+                Prospects(
+                    elasticity=block.draws.elasticity,
+                    ordered=block.sorted_elasticity,
+                    units=block.units_today,
+                    row=row,
+                    money=np.stack([self.log_ratio[row, column], worth, today], axis=1),
+                )
+            )
         return found

@@ -94,6 +94,8 @@ def pass_through(
         (old, new) for old, new in zip(before.items, after.items, strict=True)
         if "refused" not in (old.action, new.action)
     ]  # fmt: skip
+    if not decided:
+        return ()
     elasticity = demand_draws(posterior, [old.item for old, _ in decided]).elasticity
     found: list[PassThrough] = []
     for (old, new), draws in zip(decided, elasticity, strict=True):

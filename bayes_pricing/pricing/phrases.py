@@ -141,3 +141,11 @@ def period_word(first: date | int | None, last: date | int | None, periods: floa
 def calendar_word(summary: PanelSummary) -> str:
     """What a period of a panel is called, by its calendar; ``period`` where that does not say."""
     return period_word(summary.first_period, summary.last_period, summary.periods - 1)
+
+
+def calendar_days(summary: PanelSummary) -> float | None:
+    """Days from one period of a panel to the next; None where periods are numbers, or fewer than two."""
+    first, last = summary.first_period, summary.last_period
+    if isinstance(first, date) and isinstance(last, date) and summary.periods > 1:
+        return (last - first).days / (summary.periods - 1)
+    return None

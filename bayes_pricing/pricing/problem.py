@@ -54,6 +54,8 @@ class Problem:
         All items' draws where they fit in memory.
     chains, total_draws : int
         Draws run chain by chain.
+    period_days : float or None
+        Days from one period to the next, where the calendar of the sales is known.
     """
 
     posterior: DemandPosterior
@@ -68,6 +70,7 @@ class Problem:
     draws: DemandDraws | None
     chains: int
     total_draws: int
+    period_days: float | None = None
 
     @property
     def items(self) -> tuple[str, ...]:
@@ -100,8 +103,12 @@ class Problem:
 
     def fetch(self, where: slice) -> DemandDraws:
         """Joint draws of the items of a slice, kept or asked of the posterior again."""
+        return _doubled(self.stored(where))
+
+    def stored(self, where: slice) -> DemandDraws:
+        """The same as it is kept, perhaps in single precision: for whoever takes a part of it and doubles that."""
         if self.draws is not None:
-            return _doubled(self.draws.part(where))
+            return self.draws.part(where)
         return demand_draws(self.posterior, list(self.items[where]))
 
     def draws_of(self, places: NDArray[np.intp]) -> DemandDraws:
@@ -120,6 +127,7 @@ def build_problem(
     horizon_periods: float,
     items: Sequence[str] | None = None,
     testing: TestingRule | None = None,
+    period_days: float | None = None,
 ) -> Problem:
     """Check what is asked and gather the facts and, where they fit in memory, the draws.
 
@@ -158,6 +166,7 @@ def build_problem(
         draws=draws,
         chains=sample.chains,
         total_draws=sample.elasticity.shape[1],
+        period_days=period_days,
     )
 
 

@@ -159,7 +159,9 @@ class Answer:
     prices: Prices
 
 
-def solve_programme(options: Options, rows: Rows, *, integer: bool, free: Bools | None = None) -> Answer | None:
+def solve_programme(
+    options: Options, rows: Rows, *, integer: bool, free: Bools | None = None, gap: float = INTEGER_GAP
+) -> Answer | None:
     """Solve the programme or its relaxation with HiGHS; None where it has no solution.
 
     Parameters
@@ -170,6 +172,8 @@ def solve_programme(options: Options, rows: Rows, *, integer: bool, free: Bools 
         One option per chooser; otherwise choosers may mix options, which bounds what they can reach.
     free : array of bool (n,), optional
         Only these options may be taken; every chooser must keep one.
+    gap : float
+        Relative distance from its best answer at which an integer programme may stop, unless it is a small one.
 
     Returns
     -------
@@ -185,7 +189,7 @@ def solve_programme(options: Options, rows: Rows, *, integer: bool, free: Bools 
     bounds = np.zeros((kept.size + 1, 2))
     bounds[:-1, 1] = 1.0
     bounds[-1] = (-np.inf, np.inf) if aim else (0.0, 0.0)
-    gap = INTEGER_GAP if kept.size > SMALL_PROBLEM else 0.0
+    gap = gap if kept.size > SMALL_PROBLEM else 0.0
     # scipy's stubs leave out the sparse matrices that linprog takes
     result = linprog(  # type: ignore[call-overload]
         cost, A_ub=matrix, b_ub=limit, A_eq=csr_array(one_each), b_eq=np.ones(options.choosers), bounds=bounds,

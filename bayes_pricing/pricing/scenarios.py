@@ -82,7 +82,7 @@ class Scenarios:
             first, last = np.searchsorted(items, span)
             if first == last:
                 return None
-            return work(self.problem.fetch(slice(*span)), places[first:last], items[first:last] - span[0])
+            return work(self.problem.stored(slice(*span)), places[first:last], items[first:last] - span[0])
 
         with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, MOST_THREADS)) as pool:
             return [result for result in pool.map(one, spans) if result is not None]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bayes_pricing.pricing.chains import chain_neighbours
 from bayes_pricing.pricing.cuts import BROKEN, SETTLED, Relaxed
 from bayes_pricing.pricing.portfolio import Portfolio
-from bayes_pricing.pricing.programme import Rows, lagrangian_score, solve_programme
+from bayes_pricing.pricing.programme import INTEGER_GAP, Rows, lagrangian_score, solve_programme
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -22,6 +22,9 @@ MOST_FREE = 1000
 """More are left free only while no whole prices have been found at all."""
 CLOSE_ENOUGH = 2e-4
 """Share of the bound at which whole prices are good enough not to free more choosers."""
+OPEN_SHARE = 0.1
+"""Share of what is close enough that the integer programme itself may leave open."""
+COARSEST_GAP = 0.02
 MOST_ROUNDS = 40
 
 
@@ -80,7 +83,7 @@ def choose_whole(
     most = MOST_FREE if free == FREE_CHOOSERS else free
     while True:
         loose = np.isin(label, label[order[:free]])
-        again = _among(portfolio, rows, best, loose, rounds)
+        again = _among(portfolio, rows, best, loose, rounds, OPEN_SHARE * CLOSE_ENOUGH * abs(relaxed.bound))
         if again is not None and (found is None or again.value > found.value):
             found = again
         close = found is not None and relaxed.bound - found.value <= CLOSE_ENOUGH * abs(relaxed.bound)
@@ -89,8 +92,12 @@ def choose_whole(
         free *= 4
 
 
-def _among(portfolio: Portfolio, rows: Rows, best: Places, loose: Bools, rounds: int) -> Whole | None:
-    """Best whole options when only the loose choosers may move from `best`, true tails and utility kept by cuts."""
+def _among(portfolio: Portfolio, rows: Rows, best: Places, loose: Bools, rounds: int, near: float) -> Whole | None:
+    """Best whole options when only the loose choosers may move from `best`, true tails and utility kept by cuts.
+
+    `near` is money that an answer may be away from the best one: a few choosers of many need not be settled to a share
+    of their own money.
+    """
     options = portfolio.options
     open_options = loose[options.chooser]
     places = np.flatnonzero(open_options)
@@ -100,8 +107,10 @@ def _among(portfolio: Portfolio, rows: Rows, best: Places, loose: Bools, rounds:
     sampled = bool(portfolio.tails) or portfolio.functional is not None
     base = portfolio.change(taken(portfolio, fixed)) if sampled else np.zeros(0)
     held = float(options.mean[fixed].sum()) if portfolio.functional is None else 0.0
+    own_money = float(np.abs(options.mean[best[loose]]).sum())
+    gap = min(max(INTEGER_GAP, near / own_money if own_money > 0 else 0.0), COARSEST_GAP)
     for number in range(rounds):
-        answer = solve_programme(part, rows_part, integer=True)
+        answer = solve_programme(part, rows_part, integer=True, gap=gap)
         if answer is None:
             return None
         own = places[np.flatnonzero(answer.share > 0.5)]

@@ -1,0 +1,192 @@
+"""Kernels of the grid engine: what the worst draws of an item lose at a price, without looking at draws that cannot be
+among them.
+
+The change of money :math:`q_0 (v(p) r^{\\varepsilon} - v(p_0))` is monotone in the elasticity but for today's units
+:math:`q_0`. The draws of the most adverse elasticities give an upper bound on the boundary of the tail, and the range
+of today's units turns it into an elasticity beyond which no draw can lose that much: a few hundred exponentials where
+there would be thousands, and the same answer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
+
+WIDENED = 1e-9
+"""Relative distance by which the elasticity that bounds the search is moved outwards: rounding drops no draw."""
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _lowest(
+    elasticity: Floats,
+    ordered: Floats,
+    units: Floats,
+    log_ratio: float,
+    worth: float,
+    today: float,
+    count: int,
+    found: Floats,
+) -> int:  # pragma: no cover - compiled
+    """Fill `found` with changes, the `count` lowest of all draws among them; returns how many."""
+    draws = elasticity.size
+    extra = worth - today
+    smallest, largest = np.inf, 0.0
+    for draw in range(draws):
+        smallest, largest = min(smallest, units[draw]), max(largest, units[draw])
+    if worth == 0.0 or 2 * count > draws or not smallest > 0.0:
+        for draw in range(draws):
+            found[draw] = units[draw] * (math.expm1(elasticity[draw] * log_ratio) * worth + extra)
+        return draws
+    low = (log_ratio > 0.0) == (worth > 0.0)
+    sign = 1.0 if low else -1.0  # from here on the most adverse elasticities times the sign are the lowest
+    edge = sign * (ordered[count - 1] if low else ordered[draws - count])
+    filled, top = 0, -np.inf
+    for draw in range(draws):
+        if sign * elasticity[draw] <= edge:
+            change = units[draw] * (math.expm1(elasticity[draw] * log_ratio) * worth + extra)
+            found[filled] = change
+            filled += 1
+            top = max(top, change)
+    ratio = (top / (largest if top < 0.0 else smallest) + today) / worth
+    if ratio <= 0.0:
+        if worth > 0.0:
+            return filled
+        limit = np.inf
+    else:
+        limit = sign * math.log(ratio) / log_ratio
+        limit += WIDENED * (1.0 + abs(limit))
+    for draw in range(draws):
+        if edge < sign * elasticity[draw] <= limit:
+            change = units[draw] * (math.expm1(elasticity[draw] * log_ratio) * worth + extra)
+            if change <= top:
+                found[filled] = change
+                filled += 1
+    return filled
+
+
+@nb.njit(cache=True, nogil=True)
+def _select(values: Floats, size: int, place: int) -> None:  # pragma: no cover - compiled
+    """Move the `place` + 1 lowest of the first `size` values to the front, the largest of them last (Hoare 1961)."""
+    left, right = 0, size - 1
+    while left < right:
+        pivot = values[(left + right) // 2]
+        low, high = left, right
+        while low <= high:
+            while values[low] < pivot:
+                low += 1
+            while values[high] > pivot:
+                high -= 1
+            if low <= high:
+                values[low], values[high] = values[high], values[low]
+                low += 1
+                high -= 1
+        if place <= high:
+            right = high
+        elif place >= low:
+            left = low
+        else:
+            return
+
+
+@nb.njit(cache=True, nogil=True)
+def _lowest_of_pairs(
+    elasticity: Floats, ordered: Floats, units: Floats, row: Places, money: Floats, count: int
+) -> Floats:  # pragma: no cover - compiled
+    """The `count` lowest changes of every pair, the largest of them last, array (n, count)."""
+    draws = elasticity.shape[1]
+    buffer, result = np.empty(draws), np.empty((row.size, count))
+    for pair in range(row.size):
+        item, log_ratio, worth, today = row[pair], money[pair, 0], money[pair, 1], money[pair, 2]
+        if math.isnan(worth):
+            result[pair] = np.nan
+            continue
+        filled = _lowest(elasticity[item], ordered[item], units[item], log_ratio, worth, today, count, buffer)
+        _select(buffer, filled, count - 1)
+        result[pair] = buffer[:count]
+    return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prospects:
+    """(Item, price) pairs and the draws that tell what they bring.
+
+    Attributes
+    ----------
+    elasticity, ordered, units : array (J, S)
+        Elasticities, the same in ascending order, and units per period at today's price.
+    row : array of int (n,)
+        Item of every pair.
+    money : array (n, 3)
+        Log of the price over today's, worth of a unit at it and at today's.
+    """
+
+    elasticity: Floats
+    ordered: Floats
+    units: Floats
+    row: Places
+    money: Floats
+
+    def lowest(self, count: int) -> Floats:
+        """The `count` lowest changes of money of every pair, the largest of them last, (n, count); NaN if unknown."""
+        elasticity = np.ascontiguousarray(self.elasticity)
+        found: Floats = _lowest_of_pairs(elasticity, self.ordered, self.units, self.row, self.money, count)
+        return found
+
+    def tail_mean(self, share: float) -> Floats:
+        """Mean change over the worst `share` of draws, the boundary draw with its fraction of weight, array (n,)."""
+        draws = self.elasticity.shape[1]
+        count = round(share * draws, 9)
+        whole = min(int(count), draws - 1)
+        lowest = self.lowest(whole + 1)
+        total = lowest[:, :whole].sum(axis=1) + (count - whole) * lowest[:, whole]
+        return np.asarray(total / count, dtype=np.float64)
+
+    def quantile(self, probability: float) -> Floats:
+        """Quantile of the change, linear between draws, array (n,)."""
+        draws = self.elasticity.shape[1]
+        place = probability * (draws - 1)
+        below = min(int(place), draws - 2)
+        lowest = self.lowest(below + 2)
+        left, right = lowest[:, :-1].max(axis=1), lowest[:, -1]
+        return np.asarray(left + (right - left) * (place - below), dtype=np.float64)
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def geometric_sums(units: Floats, step: Floats, columns: int) -> Floats:  # pragma: no cover - compiled
+    """Sums over draws of units that grow by `step` from one column to the next, array (J, columns); units are spent."""
+    sums = np.empty((units.shape[0], columns))
+    for item in range(units.shape[0]):
+        now, grow = units[item], step[item]
+        for column in range(columns):
+            total = 0.0
+            for draw in range(now.size):
+                total += now[draw]
+                now[draw] *= grow[draw]
+            sums[item, column] = total
+    return sums
+
+
+@nb.njit(cache=True, nogil=True)
+def mean_of_best(
+    elasticity: Floats, units: Floats, thresholds: Floats, log_ratio: Floats, worth: Floats, today: float
+) -> float:  # pragma: no cover - compiled
+    """Mean over draws of the change at the price that is best on the draw: the one its elasticity falls to."""
+    total = 0.0
+    for draw in range(elasticity.size):
+        best, above = 0, thresholds.size
+        while best < above:
+            middle = (best + above) // 2
+            if thresholds[middle] < elasticity[draw]:
+                best = middle + 1
+            else:
+                above = middle
+        grown = math.expm1(elasticity[draw] * log_ratio[best])
+        total += units[draw] * (grown * worth[best] + (worth[best] - today))
+    return total / elasticity.size
