@@ -155,7 +155,7 @@ def _of_the_test(sales: pl.DataFrame, items: pl.DataFrame, start: date | int | N
         return dated.drop("period")  # sales without periods: nothing says which rows they hold
     if dated["period"].dtype.is_integer() != items["last_period"].dtype.is_integer():
         raise _unreadable("the test's periods are not of the kind of the fit's")
-    known = dated.lazy().join(items.lazy(), on="item", how="left")
+    known = dated.lazy().join(items.lazy(), on="item", how="left", maintain_order="left")
     for first, last in (("first_period", "last_period"), (TESTED_FROM, TESTED_TO)):
         if last not in items.columns:
             continue

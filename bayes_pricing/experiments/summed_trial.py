@@ -224,39 +224,27 @@ def _check_sums(rows: pl.DataFrame, columns: SumColumns) -> None:
     """Counts are whole, and no sum of squares is below what its total allows."""
     count = pl.col(columns.count)
     wrong = [
-        (
-            (count < 0) | (count != count.floor()),
-            "bad_count",
-            f"have a {columns.count!r} that is no number of units",
-            "give how many units the row's sums are over",
-        )
-    ]
-    for name, square in zip(columns.outcomes, columns.squares, strict=False):
-        least = pl.col(name) ** 2 * (1.0 - ROUNDING)
-        wrong.append(
-            (
-                pl.col(square) * count < least,
-                "impossible_squares",
-                f"have a {square!r} below {name!r} squared over {columns.count!r}",
-                "give the sum over units of the squared outcome, and the outcome's sum rather than its mean",
-            )
-        )
-    wrong.extend(
-        (
-            (count == 0) & (pl.col(name) != 0),
-            "sum_of_nobody",
-            f"have a {name!r} and no units",
-            "count every unit that the sum is over",
-        )
+        ((count < 0) | (count != count.floor()), "bad_count", f"have a {columns.count!r} that is no number of units",
+         "give how many units the row's sums are over"),
+    ]  # fmt: skip
+    wrong += [
+        ((count == 0) & (pl.col(name) != 0), "sum_of_nobody", f"have a {name!r} and no units",
+         "count every unit that the sum is over")
         for name in columns.outcomes
-    )
-    problems = []
-    for breaks, code, what, remedy in wrong:
-        bad = rows.filter(breaks)
-        if not bad.is_empty():
-            shown = bad.select(dict.fromkeys([*columns.outcomes, columns.count, *columns.squares])).head(3).to_dicts()
-            message = f"{bad.height} of {rows.height} rows {what}"
-            problems.append(Problem(code=code, count=bad.height, message=message, remedy=remedy, examples=tuple(shown)))
+    ]  # fmt: skip
+    wrong += [
+        ((count > 0) & (pl.col(square) * count < pl.col(name) ** 2 * (1.0 - ROUNDING)), "impossible_squares",
+         f"have a {square!r} below {name!r} squared over {columns.count!r}",
+         "give the sum over units of the squared outcome, and the outcome's sum rather than its mean")
+        for name, square in zip(columns.outcomes, columns.squares, strict=False)
+    ]  # fmt: skip
+    shown = list(dict.fromkeys([columns.count, *columns.outcomes, *columns.squares]))
+    problems = [
+        Problem(code=code, count=bad.height, message=f"{bad.height} of {rows.height} rows {what}", remedy=remedy,
+                examples=tuple(bad.select(shown).head(3).to_dicts()))
+        for breaks, code, what, remedy in wrong
+        if not (bad := rows.filter(breaks)).is_empty()
+    ]  # fmt: skip
     if problems:
         raise PanelError(problems)
 

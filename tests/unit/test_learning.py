@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, cast
 
 import numpy as np
@@ -81,6 +82,46 @@ def test_a_test_moves_the_tree_and_narrows_it() -> None:
     # half of the buyers at half of the exposure say what all of them say
     half = test.with_columns(pl.col("quantity") / 2, exposure=pl.lit(0.5))
     assert np.allclose(elasticities(learn_from_test(before, half)), elasticities(after))
+
+
+def with_periods(fit: DemandFit, first: object, last: object) -> DemandFit:
+    """The fit with a note of which periods each item was sold in."""
+    old = cast("TreePosterior", fit.posterior)
+    items = old.items.with_columns(first_period=pl.lit(first), last_period=pl.lit(last))
+    posterior = build_tree_posterior(old.data, old.prior, old.draws, items, seed=old.seed)
+    return cast("DemandFit", Fitted(posterior=posterior))
+
+
+def test_rows_that_the_fit_has_seen_are_not_learnt_again() -> None:
+    before = with_periods(fitted(), 1, 8)
+    weeks = np.tile(np.arange(4), 2)
+    test = rows_of_a_test().with_columns(period=9 + weeks)
+    after = learn_from_test(before, test)
+    assert np.allclose(elasticities(after), elasticities(learn_from_test(fitted(), rows_of_a_test())))
+    assert after.posterior.items["last_period"].to_list() == [8] * 9  # items without a test have not stopped selling
+    with pytest.raises(Refusal, match=r"4 of 8 rows .* \(known from 1 to 8\)") as refusal:
+        learn_from_test(before, test.with_columns(period=7 + weeks))
+    assert refusal.value.findings[0].code == "test_in_sales"
+    assert refusal.value.findings[0].item in ("item0002", "item0004")
+    with pytest.raises(Refusal, match="known from 9 to 12"):  # the same test twice
+        learn_from_test(after, test)
+    again = learn_from_test(after, test.with_columns(period=13 + weeks))
+    assert again.posterior.items["tested_last_period"].to_list() == [None, None, 16, None, 16, *[None] * 4]
+    assert learn_from_test(before, test.with_columns(period=5 + 2 * weeks), start=9).summary.rows == 54
+
+
+def test_periods_are_compared_as_dates_and_must_be_there() -> None:
+    before = with_periods(fitted(), date(2026, 1, 5), date(2026, 2, 23))
+    test = rows_of_a_test()
+    with pytest.raises(PanelError, match="no column 'period'"):
+        learn_from_test(before, test)
+    with pytest.raises(PanelError, match="not of the kind"):
+        learn_from_test(before, test.with_columns(period=9))
+    with pytest.raises(PanelError, match="cannot be read"):
+        learn_from_test(before, test.with_columns(period=pl.lit("soon")))
+    with pytest.raises(Refusal, match="in 2026-02-23"):
+        learn_from_test(before, test.with_columns(period=pl.lit("2026-02-23")))
+    assert learn_from_test(before, test.with_columns(period=pl.lit("2026-03-02"))).summary.rows == 58
 
 
 def test_rows_that_no_update_can_take_are_refused() -> None:

@@ -85,6 +85,7 @@ def test_an_arm_below_cost_cannot_be_planned() -> None:
         {"looks": 2},
         {"weeks": 0},
         {"loss_threshold": 0.0},
+        {"probability": 1.0},
     ],
 )
 def test_plans_without_meaning_are_refused(change: dict[str, object]) -> None:
@@ -117,6 +118,30 @@ def test_departures_are_named() -> None:
     assert "other_duration" in found(PLAN, days, unit="user", period="day")
     early = days.with_columns(pl.col("day").dt.offset_by("-3d"))
     assert "other_start" in found(PLAN, early, unit="user", period="day")
+
+
+def test_another_estimator_than_planned_is_named() -> None:
+    plan = replace(PLAN, outcomes=("spent",), covariates=("before",), probability=0.95)
+    users = user_rows(1_000, 0.0, seed=1)
+    assert "other_covariates" in found(plan, users)
+    assert found(plan, users, pre=("before",)) == set()
+    assert "unplanned_covariate" in found(replace(plan, covariates=()), users, pre=("before",))
+    trial = trial_of(users, pre=("before",))
+    assert [finding.code for finding in departures(plan, trial, ("spent",), 0.9)] == ["other_probability"]
+    assert departures(plan, trial, ("spent",), 0.95) == []
+    assert departures(replace(plan, probability=None), trial, ("spent",), 0.8) == []  # nothing was said of it
+
+
+def test_covariates_and_probability_are_in_the_hash_once_they_are_said(tmp_path: Path) -> None:
+    fuller = replace(PLAN, covariates=("before",), probability=0.95)
+    assert len({PLAN.content_hash, fuller.content_hash, replace(fuller, probability=0.9).content_hash}) == 3
+    assert PLAN.content_hash == "b345b51b01f7795acd18c838ab036b9d"  # as plans without them were registered
+    write_plan(fuller, tmp_path / "plan.toml")
+    assert read_plan(tmp_path / "plan.toml") == fuller
+    edited = (tmp_path / "plan.toml").read_text().replace("0.95", "0.8")
+    (tmp_path / "plan.toml").write_text(edited)
+    with pytest.raises(Refusal, match="changed after it was registered"):
+        read_plan(tmp_path / "plan.toml")
 
 
 def test_a_watched_test_may_be_read_early() -> None:
