@@ -115,7 +115,6 @@ def what_if(model: PublishedModel, request: WhatIfRequest) -> bytes:
     """Prices of one item judged on the draws its recommendation was made with: changes against today's price."""
     from dataclasses import replace
 
-    from bayes_pricing.demand.forecast import demand_draws, select_items
     from bayes_pricing.pricing.constraints import sort_limits
     from bayes_pricing.pricing.outlook import Outlook, build_block, item_facts
     from server.store.published import policy_flags
@@ -126,8 +125,8 @@ def what_if(model: PublishedModel, request: WhatIfRequest) -> bytes:
     if request.unit_cost is not None:
         economics = replace(economics, cost=request.unit_cost)
     objective = model.about["decision"]["portfolio"]["objective_name"]
-    table = select_items(model.posterior, [request.item])
-    block = build_block(item_facts(table, economics, objective), demand_draws(model.posterior, [request.item]))
+    table, draws = model.demand(request.item)
+    block = build_block(item_facts(table, economics, objective), draws)
     outlook = Outlook(block=block, prices=np.array([request.prices]))
     rules = sort_limits(limits.limits()).item
     allowed = {limit.name: limit.allows(outlook)[0] for limit in rules}
@@ -139,7 +138,6 @@ def what_if(model: PublishedModel, request: WhatIfRequest) -> bytes:
 
 def demand(model: PublishedModel, request: DemandRequest) -> bytes:
     """Expected units per period at chosen prices, and the elasticity they move by."""
-    from bayes_pricing.demand.forecast import demand_draws
     from bayes_pricing.pricing.decision import estimate, estimates
 
     predictions: list[dict[str, Any]] = []
@@ -148,7 +146,7 @@ def demand(model: PublishedModel, request: DemandRequest) -> bytes:
         if place is None:
             predictions.append({"item": question.item, "status": "unknown_item", "elasticity": None, "points": []})
             continue
-        draws = demand_draws(model.posterior, [question.item])
+        _, draws = model.demand(question.item)
         log_ratio = np.log(np.array(question.prices) / draws.current_price[0])
         units = np.exp(draws.log_units_today[0] + log_ratio[:, None] * draws.elasticity[0])
         points = [

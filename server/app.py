@@ -21,6 +21,7 @@ from server.routes import allowed_methods, operations
 from server.schemas import Strict
 from server.service import serving
 from server.settings import Settings
+from server.short_way import matches
 from server.store.keys import ANYBODY
 
 NUMBERS = ("limit",)
@@ -180,19 +181,6 @@ def send_reply(answered: Reply, request: AnyRequest) -> Response[Any]:
         if matches(request.headers.get("if-none-match"), tag):
             status, content = 304, b""
     return Response(content, status_code=status, media_type=answered.media_type, headers=headers)
-
-
-def matches(given: str | None, tag: str) -> bool:
-    """Whether `If-None-Match` names a tag.
-
-    Examples
-    --------
-    >>> matches('"a", W/"b"', '"b"'), matches("*", '"b"'), matches(None, '"b"')
-    (True, True, False)
-    """
-    if given is None:
-        return False
-    return given.strip() == "*" or tag in [part.strip().removeprefix("W/") for part in given.split(",")]
 
 
 def answer_problem(request: AnyRequest, error: Exception) -> Response[bytes]:

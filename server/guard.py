@@ -20,6 +20,7 @@ from server.logs import RequestLog, log_request
 from server.metrics import observe_request
 from server.problems import MEDIA_TYPE, Failure, problem_of
 from server.routes import allowed_methods
+from server.short_way import asked_item, send_ready
 from server.store.idempotency import StoredAnswer, Ticket, abandon, begin, complete
 from server.store.keys import ANYBODY, Principal
 
@@ -133,6 +134,9 @@ class Guard:
         if method_of(scope) == "OPTIONS":
             await _tell_methods(path, send)
             return
+        item = asked_item(scope, principal)
+        if item is not None and await send_ready(scope, item.replace(SLASH_INSIDE, "/"), service, given, send):
+            return
         if path.endswith(UNHURRIED):
             await self._inner(scope, receive, send)
             return
@@ -238,7 +242,7 @@ class Guard:
         log_request(entry, self._settings.log_share)
 
 
-WANTED = frozenset((b"authorization", b"x-request-id", b"idempotency-key", b"host"))
+WANTED = frozenset((b"authorization", b"x-request-id", b"idempotency-key", b"host", b"if-none-match"))
 PER_REQUEST = frozenset((b"x-request-id", b"date", b"server", b"connection", b"content-length"))
 
 

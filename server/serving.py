@@ -31,7 +31,7 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POL
 LOOK_SECONDS = 0.1
 LOADED_ONCE = ("server.app", "server.metrics", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
 QUICK_DEATH_SECONDS = 2.0
-MOST_QUICK_DEATHS = 5
+MOST_QUICK_DEATHS = 5  # in a row, for each worker
 LAST_GRACE_SECONDS = 5.0
 NOT_READY = {
     "type": "/problems/unavailable",
@@ -123,7 +123,7 @@ def _supervise(settings: Settings, listener: socket.socket) -> int:
                 quick_deaths = quick_deaths + 1 if lived < QUICK_DEATH_SECONDS else 0
                 told = {"process": number, "status": status, "seconds": round(lived, 1)}
                 write_log(LOGGER, "error", "worker_died", told)
-            if quick_deaths >= MOST_QUICK_DEATHS:
+            if quick_deaths >= MOST_QUICK_DEATHS * settings.workers:
                 write_log(LOGGER, "error", "workers_keep_dying", {"deaths": quick_deaths})
                 return 1
             time.sleep(LOOK_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,6 +13,10 @@ from server.metrics import count_recommendation
 from server.operations import Ask, Operation, Reply, page
 from server.schemas import ItemsQuery, ModelQuery
 from server.store.failures import NotFound
+
+if TYPE_CHECKING:
+    from server.live import Served
+    from server.service import Service
 
 
 async def list_items(ask: Ask[ItemsQuery, None]) -> Reply:
@@ -27,14 +32,22 @@ async def list_items(ask: Ask[ItemsQuery, None]) -> Reply:
 async def read_recommendation(ask: Ask[ModelQuery, None]) -> Reply:
     """The price to charge for an item, what it changes with intervals, how sure that is, and what stopped it."""
     served = await ask.service.served(ask.query.model)
-    ready = served.recommendation(ask.path["item"])
-    if ready is None:
+    reply = ready_reply(ask.service, served, ask.path["item"])
+    if reply is None:
         raise NotFound(f"The model has no item {ask.path['item']!r}; see GET /v1/items.")
+    return reply
+
+
+def ready_reply(service: Service, served: Served, item: str) -> Reply | None:
+    """A recommendation that lies ready, told to the audit and counted; None where the model has no such item."""
+    ready = served.recommendation(item)
+    if ready is None:
+        return None
     if ready.audit_id is None:
-        asked = canonical(ItemRequest(item=ask.path["item"]))
-        ready.audit_id = ask.service.audit.served("recommendation", served.model.id, asked, ready.content)
+        asked = canonical(ItemRequest(item=item))
+        ready.audit_id = service.audit.served("recommendation", served.model.id, asked, ready.content)
     else:
-        ask.service.audit.again(ready.audit_id)
+        service.audit.again(ready.audit_id)
     count_recommendation(ready.action)
     return Reply(content=ready.content, headers={"etag": ready.tag, "audit-id": ready.audit_id})
 

@@ -24,8 +24,11 @@ from numpy.typing import NDArray
 from bayes_pricing.errors import StorageError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from bayes_pricing.cli.decision_flags import LimitFlags, MoneyFlags
     from bayes_pricing.demand.draws_posterior import DrawsPosterior
+    from bayes_pricing.demand.forecast import DemandDraws
     from bayes_pricing.demand.posterior import DemandPosterior
     from bayes_pricing.pricing.decision import PriceDecision
 
@@ -36,6 +39,8 @@ ITEMS = "items.parquet"
 DRAWS = 1000
 """Joint draws kept, over all chains."""
 ITEMS_AT_ONCE = 256
+MOST_KEPT = 500
+"""Items whose draws stay at hand for the next live question, some 20 kB each."""
 NOISE_DRAWS = 10
 """Sales noise drawn for every posterior draw of a claim."""
 BLOBS = ("recommendation", "curve", "evidence")
@@ -99,6 +104,19 @@ class PublishedModel:
     curves: Blob
     evidence: Blob
     place: dict[str, int] = field(repr=False)
+    kept: dict[str, tuple[pl.DataFrame, DemandDraws]] = field(default_factory=dict, repr=False)
+
+    def demand(self, item: str) -> tuple[pl.DataFrame, DemandDraws]:
+        """An item's row and draws, kept for the next live question about it (the last `MOST_KEPT` items)."""
+        found = self.kept.get(item)
+        if found is None:
+            from bayes_pricing.demand.forecast import demand_draws, select_items
+
+            found = (select_items(self.posterior, [item]), demand_draws(self.posterior, [item]))
+            if len(self.kept) >= MOST_KEPT:
+                self.kept.pop(next(iter(self.kept)), None)
+            self.kept[item] = found
+        return found
 
     @cached_property
     def posterior(self) -> DrawsPosterior:
