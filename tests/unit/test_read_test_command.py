@@ -89,3 +89,21 @@ def test_wrong_use_says_what_to_do(users: Path, more: list[str], said: str, caps
     command = words(users, *more) if more[0] != "--control-arm" else [*words(users)[:5], *more, "--outcome", "spent"]
     assert exit_code(command) == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_planned_estimator_is_held(users: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = users.with_name("plan.toml")
+    prior = ["--prior-mean", "10", "--prior-sd", "0.3", "--noise-sd", "2", "--population", "20000"]
+    named = ["--arm-name", "A", "--arm-name", "B", "--outcome", "spent", "--pre", "before", "--probability", "0.95"]
+    assert exit_code(["plan-test", *prior, *named, "--monitoring", "anytime", "--out", str(plan)]) == 0
+    capsys.readouterr()
+
+    def answer(*more: str) -> tuple[int, float, set[str]]:
+        code = exit_code(words(users, "--plan", str(plan), *more, "--json"))
+        document = json.loads(capsys.readouterr().out)
+        found = {finding["code"] for finding in document["findings"]}
+        return code, document["effects"][0]["probability"], found & {"other_covariates", "other_probability"}
+
+    assert answer("--pre", "before") == (0, 0.95, set())
+    assert answer() == (3, 0.95, {"other_covariates"})
+    assert answer("--pre", "before", "--probability", "0.8") == (3, 0.8, {"other_probability"})
