@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 from scipy.special import ndtri
 
 from bayes_pricing.experiments.group_sequential import BoundShape, crossing_probabilities, plan_looks, sample_inflation
 from bayes_pricing.experiments.monitoring import SequenceTuning, growthbook_sequential_power, sequence_multiplier
+from bayes_pricing.experiments.power import z_power
 
 GROWTHBOOK = SequenceTuning(planned_units=5_000)
 UNITS = 266_667
 VARIANCE, MEAN, PER_ARM, LIFT = 3_909.99977, 10.0, 133_333, 0.05
 
 
+def lift_error(lift: float) -> float:
+    """GrowthBook's standard error of a relative lift (delta method)."""
+    return float(np.sqrt(VARIANCE / PER_ARM * (1 + (1 + lift) ** 2)) / MEAN)
+
+
 def lift_drift() -> float:
-    """GrowthBook's standard error of a relative lift (delta method) as expected z."""
-    variance = VARIANCE / PER_ARM / MEAN**2 + VARIANCE / PER_ARM * (1 + LIFT) ** 2 / MEAN**2
-    return float(LIFT / np.sqrt(variance))
+    """The lift as expected z."""
+    return LIFT / lift_error(LIFT)
+
+
+def test_growthbook_power_and_minimum_detectable_effect() -> None:
+    assert z_power(LIFT, lift_error(LIFT)) == pytest.approx(0.52144, abs=5e-6)
+    found = brentq(lambda lift: z_power(lift, lift_error(lift)) - 0.8, 0.01, 0.5)
+    assert found == pytest.approx(0.07027, abs=5e-6)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_without_rivals_every_design_is_unbiased() -> None:
 
 def test_among_substitutes_items_apart_lie_and_clusters_do_not() -> None:
     rng = np.random.default_rng(4)
-    split, clusters, switchback, _ = play_designs(
+    split, clusters, switchback, in_turns = play_designs(
         MarketResponse(market=MARKET, move=0.1), TestConditions(weeks=8), rng, plays=40
     )
     assert split.effect > 0  # raising all prices pays ...
@@ -68,7 +68,8 @@ def test_among_substitutes_items_apart_lie_and_clusters_do_not() -> None:
     for honest in (clusters, switchback):
         assert abs(honest.bias) < 0.2 * abs(split.bias)
         assert honest.coverage > 0.75
-    assert advise_design([split, clusters, switchback]).kind in ("clusters", "switchback")
+    assert in_turns.bias == pytest.approx(split.bias, rel=0.1)  # half of the rivals have the other price here too
+    assert advise_design([split, clusters, switchback, in_turns]).kind in ("clusters", "switchback")
 
 
 def test_what_lingers_spoils_the_switchback() -> None:

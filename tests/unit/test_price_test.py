@@ -8,9 +8,10 @@ import pytest
 
 from bayes_pricing.errors import Refusal, SpecError
 from bayes_pricing.experiments.price_test import TestGoals, plan_json, plan_price_test, plan_test
-from bayes_pricing.experiments.sizing import TwoArms, preposterior_sd, score_test
+from bayes_pricing.experiments.sizing import TwoArms, preposterior_sd, profit_maximizing_test, score_test
 from bayes_pricing.pricing.constraints import MaxChange
 from bayes_pricing.pricing.profit import Economics
+from simulations.studies.planner_value import random_arms
 from tests.posteriors import posterior_from_draws
 
 NOISE = float(np.sqrt(0.68 * 0.32))
@@ -77,6 +78,17 @@ def test_closed_forms_agree_with_simulation() -> None:
     assert abs(rolled.mean() - scored.rollout_profit) < 3.5 * error
     wrong = (taken != truth.argmax(axis=1)).mean()
     assert abs(wrong - scored.error_probability) < 3.5 * np.sqrt(wrong * (1 - wrong) / len(truth))
+
+
+def test_the_planned_sizes_earn_what_a_grid_of_all_sizes_finds() -> None:
+    """By closed form on 20 random priors; the study plays them."""
+    rng = np.random.default_rng(7)
+    for _ in range(20):
+        arms = random_arms(rng)
+        plan = profit_maximizing_test(arms)
+        grid = np.geomspace(1.0, 0.45 * arms.population, 8)
+        best = max(score_test(arms, a, b).profit for a in grid for b in grid)
+        assert plan.profit - plan.no_test_profit >= 0.99 * max(best - plan.no_test_profit, 0.0)
 
 
 def test_a_price_test_takes_its_prior_from_the_posterior() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from bayes_pricing.errors import Refusal, SpecError
 from bayes_pricing.experiments.covariates import adjust_for_covariates
+from bayes_pricing.experiments.effects import ArmSummary, difference_in_means, effect_of
 from bayes_pricing.experiments.plan_file import Monitoring, PlannedArm, Preregistration
 from bayes_pricing.experiments.readout import ReadOutRequest
 from tests.trials import cluster_rows, codes, event_rows, read, trial_of, user_rows
@@ -38,6 +39,16 @@ def test_an_effect_is_found_and_changes_the_price() -> None:
     assert (answer.decision.action, answer.decision.arm) == ("change", "B")
     assert answer.arms[1].mean - answer.arms[0].mean == pytest.approx(effect.mean)
     assert answer.lifts[0].mean == pytest.approx(effect.mean / answer.arms[0].mean)
+
+
+def test_intervals_of_skewed_revenue_with_zeros_cover_at_their_rate() -> None:
+    rng = np.random.default_rng(21)
+    spent = rng.lognormal(3.0, 0.8, size=(1_500, 2, 1_000)) * (rng.random((1_500, 2, 1_000)) < 0.3)
+    held = 0
+    for control, treated in spent:
+        effect = effect_of(difference_in_means(ArmSummary.of(control), ArmSummary.of(treated)), "spent", "B", 0.9)
+        held += effect.lower <= 0 <= effect.upper
+    assert abs(held / 1_500 - 0.9) < 4 * (0.09 / 1_500) ** 0.5
 
 
 def test_a_worse_arm_keeps_control_and_no_effect_is_inconclusive() -> None:
