@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, fields, replace
 from datetime import date
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from bayes_pricing.errors import SpecError
 from bayes_pricing.experiments.interference import TestConditions, advise_design, assign_items, play_designs
 from bayes_pricing.experiments.model_response import ModelResponse, Substitution, response_of_model
 from bayes_pricing.pricing.profit import Economics
 from simulations.markets.substitutes import MarketResponse, SubstituteSettings, draw_substitutes
-from tests.posteriors import posterior_from_draws
+from tests.posteriors import ArrayPosterior, posterior_from_draws
 
 SETTINGS = SubstituteSettings(categories=8, items_per_category=4)
 MARKET = draw_substitutes(SETTINGS, np.random.default_rng(1))
@@ -97,6 +99,32 @@ def test_a_posterior_becomes_a_place_to_play_in() -> None:
         response_of_model(posterior, Economics(), Substitution(level="category", control="log_rival_price", move=0.1))
     with pytest.raises(SpecError, match="no level 'brand'"):
         response_of_model(posterior, Economics(), Substitution(level="brand", control="x", move=0.1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WithRivals(ArrayPosterior):
+    """A posterior whose shared control is the log of rivals' mean price, its coefficient 1."""
+
+    def shared(self) -> xr.DataArray:
+        chains, draws = self.population_elasticity.shape
+        control = {"control": ["log_rival_price"]}
+        return xr.DataArray(np.ones((chains, draws, 1)), dims=("chain", "draw", "control"), coords=control)
+
+
+def test_a_posterior_foresees_what_items_apart_would_show() -> None:
+    plain = posterior_from_draws(np.full((50, 12), -3.0), units=200.0, cost=5.0, smearing=0.001)
+    made = {part.name: getattr(plain, part.name) for part in fields(plain)}
+    posterior = WithRivals(**made | {"spec": replace(plain.spec, shared_controls=("log_rival_price",))})
+    rivals = Substitution(level="category", control="log_rival_price", move=0.1, shock_sd=0.02)
+    response = response_of_model(posterior, Economics(), rivals)
+    rng = np.random.default_rng(8)
+    naive, switchback = play_designs(response, TestConditions(weeks=8), rng, plays=40, kinds=("split", "switchback"))
+    assert naive.effect == pytest.approx(
+        200 * (6 * 1.1**-2 - 5), rel=0.01
+    )  # posterior smearing is a tenth of a percent
+    assert naive.bias < -3 * abs(naive.effect)
+    assert abs(switchback.bias) < 0.1 * abs(naive.bias)
+    assert advise_design([naive, switchback]).kind == "switchback"
 
 
 @pytest.mark.parametrize("kind", ["split", "clusters", "switchback", "items_by_time"])
