@@ -23,6 +23,8 @@ Places = NDArray[np.intp]
 
 FREE = 8
 """Choosers left to the integer programme that looks for an attainable floor, beyond the smallest problems."""
+ROUNDS, GAP = 6, 0.005
+"""Rounds of tangents, and the relative distance at which an integer programme stops, when a tail is held up."""
 MOST_ROWS = 3
 """Rows of one limit (categories, say) of which the attainable amount is looked for."""
 
@@ -119,8 +121,14 @@ def _attainable_rows(others: Portfolio, name: str, rows: list[Row], together: st
 
 def _best(portfolio: Portfolio) -> Places | None:
     relaxed = relax(portfolio, portfolio.rows)
-    free = FREE_CHOOSERS if portfolio.options.mean.size <= SMALL_PROBLEM else FREE
-    whole = None if relaxed is None else choose_whole(portfolio, relaxed, free=free)
+    if relaxed is None:
+        return None
+    if portfolio.options.mean.size <= SMALL_PROBLEM:
+        whole = choose_whole(portfolio, relaxed, free=FREE_CHOOSERS)
+    elif portfolio.tails or portfolio.functional is None:
+        whole = choose_whole(portfolio, relaxed, free=FREE)
+    else:  # any prices attain what the draws say of them, so the search may stop early
+        whole = choose_whole(portfolio, relaxed, free=FREE, rounds=ROUNDS, gap=GAP)
     return None if whole is None else whole.chosen
 
 

@@ -46,11 +46,20 @@ def estimate(draws: Floats, probability: float = PROBABILITY) -> Estimate:
 def estimates(draws: Floats, probability: float = PROBABILITY) -> list[Estimate]:
     """Summarise each row of draws, array (J, S)."""
     tail = round((1.0 - probability) / 2.0, 12)
-    lower, upper = np.quantile(draws, [tail, 1.0 - tail], axis=1)
+    ordered = np.sort(draws, axis=1)  # faster than a selection of four places in each row
+    lower, upper = _between(ordered, tail), _between(ordered, 1.0 - tail)
     return [
         Estimate(mean=mean, lower=low, upper=high, probability=probability)
         for mean, low, high in zip(draws.mean(axis=1).tolist(), lower.tolist(), upper.tolist(), strict=True)
     ]
+
+
+def _between(ordered: Floats, share: float) -> Floats:
+    """Quantile of ascending rows, linear between neighbours."""
+    place = share * (ordered.shape[1] - 1)
+    below = min(int(place), max(ordered.shape[1] - 2, 0))
+    left, right = ordered[:, below], ordered[:, min(below + 1, ordered.shape[1] - 1)]
+    return np.asarray(left + (right - left) * (place - below), dtype=np.float64)
 
 
 NO_CHANGE = Estimate(mean=0.0, lower=0.0, upper=0.0)

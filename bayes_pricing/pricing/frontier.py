@@ -23,6 +23,9 @@ from bayes_pricing.pricing.optimizer import optimize_prices
 from bayes_pricing.pricing.profit import Economics, Objective
 
 RISK_LIMITS = MaxLossProbability | MaxItemShortfall | MaxItemLossQuantile | MaxShortfall | MaxLossQuantile
+NEAR_SAFEST = 0.05
+"""Share of the way back from the safest prices at which the frontier ends: nearer to them whole prices that keep the
+floor are a handful, and hard to find."""
 OUT_OF_REACH = 1e9
 """Times today's money: a floor that no prices reach, asked for so that the refusal names the highest one."""
 
@@ -75,7 +78,7 @@ def efficient_frontier(
     share: float = 0.05,
     items: Sequence[str] | None = None,
 ) -> tuple[FrontierPoint, ...]:
-    """Highest expected gain for every risk, from no limit on the portfolio's shortfall to the safest prices there are.
+    """Highest expected gain for every risk, from no limit on the portfolio's shortfall to nearly the safest prices.
 
     Parameters
     ----------
@@ -121,7 +124,7 @@ def efficient_frontier(
         smallest = smallest_named(refusal)
     if risk is None or smallest is None or not smallest < risk:
         return tuple(found)
-    for amount in np.linspace(risk, smallest + 1e-5 * abs(smallest), points)[1:].tolist():
+    for amount in np.linspace(risk, smallest + NEAR_SAFEST * (risk - smallest), points)[1:].tolist():
         try:
             found.append(_point(decided(amount), amount))
         except Refusal:

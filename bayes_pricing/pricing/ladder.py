@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bayes_pricing.pricing.constraints import Limits, PriceLadder
 from bayes_pricing.pricing.outlook import Block, Bools, ItemFacts, Outlook
-from bayes_pricing.pricing.tails import mean_of_best
+from bayes_pricing.pricing.tails import means_of_best
 
 Floats = NDArray[np.float64]
 
@@ -177,29 +177,13 @@ def _halved(block: Block, limits: Limits, kept: Floats, barred: Floats) -> Float
 
 
 def best_on_each_draw(block: Block, choice: Choice) -> Floats:
-    r"""Mean over draws of the best allowed change on that draw: what knowing demand would bring, array (J,).
-
-    Of two neighbouring prices the higher is better on a draw where its elasticity is above
-    :math:`-\log(v_{k+1} / v_k) / (L_{k+1} - L_k)`; these thresholds rise with the price, so one search per draw finds
-    its best price.
-    """
-    value = block.facts.value
-    current = block.facts.current_price
-    means = np.empty(len(current))
-    for row in range(len(current)):
-        prices = np.unique(np.append(choice.outlook.prices[row, choice.allowed[row]], choice.prices[row]))
-        worth = value.kept[row] * prices - value.charge[row]
-        earning = worth > 0
-        if earning.any():
-            prices, worth = prices[earning], worth[earning]
-        else:
-            prices, worth = prices[-1:], worth[-1:]
-        log_ratio = np.log(prices / current[row])
-        today = value.kept[row] * current[row] - value.charge[row]
-        elasticity = block.draws.elasticity[row]
-        thresholds = -np.diff(np.log(np.abs(worth))) / np.diff(log_ratio)
-        means[row] = mean_of_best(elasticity, block.units_today[row], thresholds, log_ratio, worth, today)
-    return means
+    """Mean over draws of the best allowed change on that draw: what knowing demand would bring, array (J,)."""
+    facts = block.facts
+    allowed = np.where(choice.allowed, choice.outlook.prices, np.inf)
+    prices = np.sort(np.concatenate([allowed, choice.prices[:, None]], axis=1), axis=1)
+    today = np.stack([facts.current_price, facts.value.kept, facts.value.charge], axis=1)
+    found: Floats = means_of_best(np.ascontiguousarray(block.draws.elasticity), block.units_today, prices, today)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

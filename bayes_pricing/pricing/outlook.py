@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bayes_pricing.demand.forecast import DemandDraws
 from bayes_pricing.pricing.profit import Economics, Objective, UnitValue
-from bayes_pricing.pricing.tails import Prospects, geometric_sums
+from bayes_pricing.pricing.tails import Prospects, count_below, geometric_sums
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -202,9 +202,7 @@ class Outlook:
         loses_below = (self.log_ratio > 0) == (today > 0)
         threshold = np.where(loses_below, threshold, np.nextafter(threshold, np.inf))
         draws = self.block.sorted_elasticity.shape[1]
-        below = np.empty_like(self.prices)
-        for row, ordered in enumerate(self.block.sorted_elasticity):
-            below[row] = ordered.searchsorted(threshold[row])
+        below = count_below(self.block.sorted_elasticity, threshold)
         worse = np.where(loses_below, below, draws - below) / draws
         worse = np.where(same_sign, worse, (worth < today).astype(np.float64))
         return np.where(self.is_today, 0.0, worse)

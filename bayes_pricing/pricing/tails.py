@@ -21,6 +21,8 @@ Places = NDArray[np.intp]
 
 WIDENED = 1e-9
 """Relative distance by which the elasticity that bounds the search is moved outwards: rounding drops no draw."""
+DRAWS_AT_ONCE = 512
+"""Draws whose working numbers stay in the processor's first cache."""
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -161,32 +163,83 @@ class Prospects:
 @nb.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def geometric_sums(units: Floats, step: Floats, columns: int) -> Floats:  # pragma: no cover - compiled
     """Sums over draws of units that grow by `step` from one column to the next, array (J, columns); units are spent."""
-    sums = np.empty((units.shape[0], columns))
+    sums = np.zeros((units.shape[0], columns))
     for item in range(units.shape[0]):
-        now, grow = units[item], step[item]
-        for column in range(columns):
-            total = 0.0
-            for draw in range(now.size):
-                total += now[draw]
-                now[draw] *= grow[draw]
-            sums[item, column] = total
+        for start in range(0, units.shape[1], DRAWS_AT_ONCE):
+            now = units[item, start : start + DRAWS_AT_ONCE]
+            grow = step[item, start : start + DRAWS_AT_ONCE]
+            for column in range(columns):
+                total = 0.0
+                for draw in range(now.size):
+                    total += now[draw]
+                    now[draw] *= grow[draw]
+                sums[item, column] += total
     return sums
 
 
 @nb.njit(cache=True, nogil=True)
-def mean_of_best(
-    elasticity: Floats, units: Floats, thresholds: Floats, log_ratio: Floats, worth: Floats, today: float
-) -> float:  # pragma: no cover - compiled
-    """Mean over draws of the change at the price that is best on the draw: the one its elasticity falls to."""
-    total = 0.0
-    for draw in range(elasticity.size):
-        best, above = 0, thresholds.size
-        while best < above:
-            middle = (best + above) // 2
-            if thresholds[middle] < elasticity[draw]:
-                best = middle + 1
-            else:
-                above = middle
-        grown = math.expm1(elasticity[draw] * log_ratio[best])
-        total += units[draw] * (grown * worth[best] + (worth[best] - today))
-    return total / elasticity.size
+def _place(ascending: Floats, size: int, value: float) -> int:  # pragma: no cover - compiled
+    """How many of the first `size` ascending numbers are below a value."""
+    low, high = 0, size
+    while low < high:
+        middle = (low + high) // 2
+        if ascending[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@nb.njit(cache=True, nogil=True)
+def count_below(ordered: Floats, thresholds: Floats) -> Floats:  # pragma: no cover - compiled
+    """How many of each row's ascending numbers (J, S) are below each of its thresholds (J, K), array (J, K)."""
+    found = np.empty(thresholds.shape)
+    for row in range(thresholds.shape[0]):
+        for column in range(thresholds.shape[1]):
+            found[row, column] = _place(ordered[row], ordered.shape[1], thresholds[row, column])
+    return found
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def means_of_best(
+    elasticity: Floats, units: Floats, prices: Floats, facts: Floats
+) -> Floats:  # pragma: no cover - compiled
+    r"""Mean over draws of the change at the price that is best on the draw, array (J,).
+
+    Of two neighbouring prices the higher is better on a draw where its elasticity is above
+    :math:`-\log(v_{k+1} / v_k) / (L_{k+1} - L_k)`; these thresholds rise with the price, so one search per draw finds
+    its best price.
+
+    Parameters
+    ----------
+    elasticity, units : array (J, S)
+        Units per period at today's price.
+    prices : array (J, K)
+        Prices to choose from, ascending, infinite where there are no more; one at least.
+    facts : array (J, 3)
+        Today's price, the share of a price that is kept, and what a unit costs.
+    """
+    found = np.empty(prices.shape[0])
+    worth, log_ratio, thresholds = np.empty(prices.shape[1]), np.empty(prices.shape[1]), np.empty(prices.shape[1])
+    for row in range(prices.shape[0]):
+        current, kept, charge = facts[row, 0], facts[row, 1], facts[row, 2]
+        count, last = 0, 0.0
+        for price in prices[row]:
+            if price <= last * (1.0 + 1e-12) or not price < np.inf:
+                continue
+            last = price
+            if count > 0 and not worth[count - 1] > 0.0:
+                count -= 1  # a price that earns nothing a unit gives way to a higher one
+            worth[count], log_ratio[count] = kept * price - charge, math.log(price / current)
+            if count > 0:
+                thresholds[count - 1] = -math.log(worth[count] / worth[count - 1]) / (
+                    log_ratio[count] - log_ratio[count - 1]
+                )
+            count += 1
+        today, total = kept * current - charge, 0.0
+        for draw in range(elasticity.shape[1]):
+            best = _place(thresholds, count - 1, elasticity[row, draw])
+            grown = math.expm1(elasticity[row, draw] * log_ratio[best])
+            total += units[row, draw] * (grown * worth[best] + (worth[best] - today))
+        found[row] = total / elasticity.shape[1]
+    return found

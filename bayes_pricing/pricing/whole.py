@@ -61,13 +61,19 @@ def keeps(portfolio: Portfolio, rows: Rows, chosen: Places) -> bool:
 
 
 def choose_whole(
-    portfolio: Portfolio, relaxed: Relaxed, *, free: int = FREE_CHOOSERS, rounds: int = MOST_ROUNDS
+    portfolio: Portfolio,
+    relaxed: Relaxed,
+    *,
+    free: int = FREE_CHOOSERS,
+    rounds: int = MOST_ROUNDS,
+    gap: float = INTEGER_GAP,
 ) -> Whole | None:
     """Whole prices near the relaxed answer; None where none were found that keep the rows.
 
     `free` choosers are left to the integer programme at first, four times as many each time that this is not enough.
     With fewer `rounds` of cuts than usual the last answer is given even where it still misses a tail: for a caller who
-    looks at the draws himself.
+    looks at the draws himself. `gap` is the least relative distance at which an integer programme may stop; a few
+    choosers of many need not be settled to that share of their own money, so it is wider there.
     """
     options, rows = portfolio.options, relaxed.rows
     score = lagrangian_score(options, rows, relaxed.answer.prices)
@@ -83,7 +89,10 @@ def choose_whole(
     most = MOST_FREE if free == FREE_CHOOSERS else free
     while True:
         loose = np.isin(label, label[order[:free]])
-        again = _among(portfolio, rows, best, loose, rounds, OPEN_SHARE * CLOSE_ENOUGH * abs(relaxed.bound))
+        own_money = float(np.abs(options.mean[best[loose]]).sum())
+        open_money = OPEN_SHARE * CLOSE_ENOUGH * abs(relaxed.bound)
+        wide = min(open_money / own_money, COARSEST_GAP) if own_money > 0 else 0.0
+        again = _among(portfolio, rows, best, loose, rounds, max(gap, wide))
         if again is not None and (found is None or again.value > found.value):
             found = again
         close = found is not None and relaxed.bound - found.value <= CLOSE_ENOUGH * abs(relaxed.bound)
@@ -92,12 +101,8 @@ def choose_whole(
         free *= 4
 
 
-def _among(portfolio: Portfolio, rows: Rows, best: Places, loose: Bools, rounds: int, near: float) -> Whole | None:
-    """Best whole options when only the loose choosers may move from `best`, true tails and utility kept by cuts.
-
-    `near` is money that an answer may be away from the best one: a few choosers of many need not be settled to a share
-    of their own money.
-    """
+def _among(portfolio: Portfolio, rows: Rows, best: Places, loose: Bools, rounds: int, gap: float) -> Whole | None:
+    """Best whole options when only the loose choosers may move from `best`, true tails and utility kept by cuts."""
     options = portfolio.options
     open_options = loose[options.chooser]
     places = np.flatnonzero(open_options)
@@ -107,8 +112,6 @@ def _among(portfolio: Portfolio, rows: Rows, best: Places, loose: Bools, rounds:
     sampled = bool(portfolio.tails) or portfolio.functional is not None
     base = portfolio.change(taken(portfolio, fixed)) if sampled else np.zeros(0)
     held = float(options.mean[fixed].sum()) if portfolio.functional is None else 0.0
-    own_money = float(np.abs(options.mean[best[loose]]).sum())
-    gap = min(max(INTEGER_GAP, near / own_money if own_money > 0 else 0.0), COARSEST_GAP)
     for number in range(rounds):
         answer = solve_programme(part, rows_part, integer=True, gap=gap)
         if answer is None:

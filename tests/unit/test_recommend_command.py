@@ -52,8 +52,8 @@ def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_frontier_and_the_price_of_caution_are_a_flag(ask: Ask) -> None:
-    posterior = weekly(normal_posterior(8, 400, seed=5, sd=0.6))
-    words = ("recommend", "--no-tests", "--max-loss-probability", "0.2", "--frontier")
+    posterior = weekly(normal_posterior(4, 400, seed=5, sd=0.6))
+    words = ("recommend", "--no-tests", "--price-step", "0.5", "--max-loss-probability", "0.2", "--frontier")
     answer = ask(posterior, *words)
     gains = [point["objective"] for point in answer["frontier"]]
     assert len(gains) == 6
