@@ -47,9 +47,9 @@ def test_caution_costs_what_the_limit_forbids() -> None:
     free = optimize_prices(posterior, Economics(), "profit", horizon_periods=13, seed=1, testing=None).portfolio
     careful = MaxLossProbability(probability=0.1)
     costs = price_of_caution(posterior, Economics(), "profit", [careful], horizon_periods=13, seed=1)
-    assert [(cost.limit, cost.objective_without, cost.cost) for cost in costs] == [
-        ("max_loss_probability", pytest.approx(free.objective), pytest.approx(free.objective))
-    ]
+    assert [cost.limit for cost in costs] == ["max_loss_probability"]
+    assert costs[0].objective_without == costs[0].cost == pytest.approx(free.objective)
+    assert free.objective > 0
     # where two limits forbid the same, neither alone costs anything
     both: list[Limit] = [careful, MaxItemShortfall(amount=0.0), MaxChange(share=0.3)]
     assert [cost.cost for cost in price_of_caution(
