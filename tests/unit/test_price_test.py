@@ -75,9 +75,9 @@ def test_closed_forms_agree_with_simulation() -> None:
     taken = (believed[:, 1] > believed[:, 0]).astype(int)
     rolled = 4500 * truth[np.arange(len(truth)), taken]
     error = rolled.std() / np.sqrt(len(rolled))
-    assert abs(rolled.mean() - scored.rollout_profit) < 3.5 * error
+    assert abs(rolled.mean() - scored.rollout_profit) < 3 * error
     wrong = (taken != truth.argmax(axis=1)).mean()
-    assert abs(wrong - scored.error_probability) < 3.5 * np.sqrt(wrong * (1 - wrong) / len(truth))
+    assert abs(wrong - scored.error_probability) < 3 * np.sqrt(wrong * (1 - wrong) / len(truth))
 
 
 def test_the_planned_sizes_earn_what_a_grid_of_all_sizes_finds() -> None:
