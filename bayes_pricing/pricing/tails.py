@@ -1,5 +1,4 @@
-"""Kernels of the grid engine: what the worst draws of an item lose at a price, without looking at draws that cannot be
-among them.
+"""Kernels of the grid engine: what the worst draws lose at a price, found without looking at all of them.
 
 The change of money :math:`q_0 (v(p) r^{\\varepsilon} - v(p_0))` is monotone in the elasticity but for today's units
 :math:`q_0`. The draws of the most adverse elasticities give an upper bound on the boundary of the tail, and the range
