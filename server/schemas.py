@@ -273,8 +273,15 @@ class MonitorRequest(Strict, frozen=True):
 Cell = Annotated[float, Meta(ge=-1e12, le=1e12)] | Annotated[str, Meta(max_length=200)] | None
 
 
+class Guarded(Strict, frozen=True):
+    """An outcome that a change may not harm by more than a margin."""
+
+    outcome: Column
+    margin: Annotated[float, Meta(ge=0, le=1e12, description="Loss that is accepted, in the outcome's unit.")]
+
+
 class ReadOutBody(Strict, frozen=True):
-    """Rows of a finished test and what their columns mean."""
+    """Rows of a finished test, by unit or (with `count`) as sums of many units, and what their columns mean."""
 
     columns: Annotated[
         dict[Column, Annotated[list[Cell], Meta(min_length=2, max_length=50_000)]], Meta(min_length=2, max_length=30)
@@ -289,6 +296,13 @@ class ReadOutBody(Strict, frozen=True):
     price: Column | None = None
     cost: Column | None = None
     shares: Annotated[dict[Column, Annotated[float, Meta(gt=0, le=1e6)]], Meta(max_length=20)] = {}
+    count: Column | None = None
+    squares: Annotated[list[Column], Meta(max_length=10)] = []
+    probability: Annotated[float, Meta(ge=0.5, le=0.9999, description="Of the intervals.")] | None = None
+    guardrails: Annotated[list[Guarded], Meta(max_length=10)] = []
+    plan: (
+        Annotated[str, Meta(max_length=100_000, description="Text of the plan file, as `plan-test` wrote it.")] | None
+    ) = None
     seed: Seed = 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -11,6 +11,11 @@ from bayes_pricing.errors import SpecError
 from server.answers import require_item
 from server.schemas import MonitorRequest, PlanRequest, ReadOutBody
 from server.store.published import PublishedModel, policy_flags
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from bayes_pricing.experiments.readout import ReadOut, ReadOutRequest
 
 
 def plan_from_belief(body: PlanRequest) -> dict[str, Any]:
@@ -102,44 +107,81 @@ def monitor(body: MonitorRequest) -> dict[str, Any]:
 
 
 def read_out_rows(body: ReadOutBody) -> dict[str, Any]:
-    """Read a test out of columns of rows.
+    """Read a test out of columns of rows: of units, or of sums over many.
 
     Raises
     ------
     SpecError
-        If columns differ in length, or what is named among them is not there.
+        If columns differ in length, or what is named among them is not there, or the plan is none.
     PanelError
         If the rows break the contract of a trial.
+    Refusal
+        If the plan was changed after it was registered.
     """
-    import polars as pl
-
     from bayes_pricing.cli.read_test import read_out_document
-    from bayes_pricing.experiments.readout import ReadOutRequest, read_out
+    from bayes_pricing.experiments.guardrails import Guardrail
+    from bayes_pricing.experiments.plan_file import parse_plan
+    from bayes_pricing.experiments.readout import ReadOutRequest
+
+    request = ReadOutRequest(
+        plan=None if body.plan is None else parse_plan(body.plan, "in `plan`"),
+        shares=dict(body.shares),
+        probability=body.probability,
+        guardrails=tuple(Guardrail(outcome=one.outcome, margin=one.margin) for one in body.guardrails),
+    )
+    answer = _read_out(body, request)
+    plain: dict[str, Any] = finite_or_null(msgspec.to_builtins(read_out_document(answer)))
+    return plain
+
+
+def _read_out(body: ReadOutBody, request: ReadOutRequest) -> ReadOut:
+    from bayes_pricing.experiments.readout import read_out
+    from bayes_pricing.experiments.summed_readout import read_out_sums
+    from bayes_pricing.experiments.summed_trial import SumColumns, read_summed_trial
     from bayes_pricing.experiments.trial import read_trial
     from bayes_pricing.experiments.trial_columns import TrialColumns
+
+    rows, rng = _columns(body).lazy(), np.random.default_rng(body.seed)
+    outcomes = tuple(dict.fromkeys([*body.outcomes, *(guarded.outcome for guarded in request.guarded)]))
+    if body.count is None:
+        columns = TrialColumns(
+            arm=body.arm,
+            control_arm=body.control_arm,
+            outcomes=outcomes,
+            unit=body.unit,
+            cluster=body.cluster,
+            period=body.period,
+            pre=tuple(body.pre),
+            price=body.price,
+            cost=body.cost,
+        )
+        return read_out(read_trial(rows, columns), request, rng)
+    if body.unit is not None or body.pre:
+        raise SpecError("Sums do not tell units apart, which `unit` and `pre` ask for; give rows of units.")
+    sums = SumColumns(
+        arm=body.arm,
+        control_arm=body.control_arm,
+        count=body.count,
+        outcomes=outcomes,
+        squares=tuple(body.squares),
+        cluster=body.cluster,
+        period=body.period,
+        price=body.price,
+        cost=body.cost,
+    )
+    return read_out_sums(read_summed_trial(rows, sums), request, rng)
+
+
+def _columns(body: ReadOutBody) -> pl.DataFrame:
+    import polars as pl
 
     lengths = {name: len(values) for name, values in body.columns.items()}
     if len(set(lengths.values())) > 1:
         raise SpecError(f"Columns differ in length: {lengths}; every row needs a value (or null) in each.")
     try:
-        frame = pl.DataFrame(body.columns, strict=True)
+        return pl.DataFrame(body.columns, strict=True)
     except (TypeError, pl.exceptions.PolarsError) as error:
         raise SpecError(f"A column mixes numbers and texts ({error}); give one kind in each.") from error
-    columns = TrialColumns(
-        arm=body.arm,
-        control_arm=body.control_arm,
-        outcomes=tuple(dict.fromkeys(body.outcomes)),
-        unit=body.unit,
-        cluster=body.cluster,
-        period=body.period,
-        pre=tuple(body.pre),
-        price=body.price,
-        cost=body.cost,
-    )
-    request = ReadOutRequest(plan=None, shares=dict(body.shares))
-    answer = read_out(read_trial(frame.lazy(), columns), request, np.random.default_rng(body.seed))
-    plain: dict[str, Any] = finite_or_null(msgspec.to_builtins(read_out_document(answer)))
-    return plain
 
 
 def finite_or_null(value: Any) -> Any:

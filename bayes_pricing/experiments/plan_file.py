@@ -208,27 +208,50 @@ def read_plan(path: Path) -> Preregistration:
         If its content is not what was registered, it was registered after the start, or it has no hash.
     """
     try:
-        raw = path.read_bytes()
-        content = tomllib.loads(raw.decode()) if path.suffix == ".toml" else msgspec.json.decode(raw)
+        text = path.read_bytes().decode()
     except FileNotFoundError as error:
         raise SpecError(f"The plan file {path} does not exist.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.DecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SpecError(f"The plan file {path} cannot be read: {error}.") from error
+    return parse_plan(text, path.name)
+
+
+def parse_plan(text: str, name: str) -> Preregistration:
+    """A plan from the text of its file, JSON or TOML, its content held against its hash.
+
+    Parameters
+    ----------
+    text : str
+    name : str
+        What errors call it.
+
+    Raises
+    ------
+    SpecError
+        If the text is no plan or has an unknown field.
+    Refusal
+        If its content is not what was registered, it was registered after the start, or it has no hash.
+    """
+    try:
+        content = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        try:
+            content = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise SpecError(f"The plan {name} cannot be read as JSON or TOML: {error}.") from error
     if not isinstance(content, dict):
-        raise SpecError(f"The plan file {path} holds no plan; it must be a table of fields.")
+        raise SpecError(f"The plan {name} holds no plan; it must be a table of fields.")
     known = set(Preregistration.__dataclass_fields__)
     unknown = sorted(set(content) - known - {"hash"})
     if unknown:
-        raise SpecError(
-            f"The plan file {path} has the unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}."
-        )
+        raise SpecError(f"The plan {name} has the unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}.")
     stated = content.pop("hash", None)
     try:
         plan = msgspec.convert(content, Preregistration)
     except msgspec.ValidationError as error:
-        raise SpecError(f"The plan file {path}: {error}.") from error
+        raise SpecError(f"The plan {name}: {error}.") from error
     if stated != plan.content_hash:
-        raise Refusal([_edited(path, None if stated is None else str(stated), plan.content_hash)])
+        raise Refusal([_edited(name, None if stated is None else str(stated), plan.content_hash)])
     if plan.start is not None and plan.registered > plan.start:
         raise Refusal([_late(plan)])
     return plan
@@ -328,19 +351,19 @@ def _departure(code: str, message: str, severity: Literal["info", "warning", "er
     )
 
 
-def _edited(path: Path, stated: str | None, found: str) -> Finding:
+def _edited(name: str, stated: str | None, found: str) -> Finding:
     if stated is None:
         return Finding(
             code="plan_not_registered",
             severity="error",
-            message=f"the plan {path.name} has no hash: nobody can tell when it was written",
+            message=f"the plan {name} has no hash: nobody can tell when it was written",
             remedy="write it with write_plan before the test starts",
         )
     hashes = f"its hash is {found[:12]}, registered {stated[:12]}"
     return Finding(
         code="plan_edited",
         severity="error",
-        message=f"the plan {path.name} was changed after it was registered ({hashes})",
+        message=f"the plan {name} was changed after it was registered ({hashes})",
         remedy="restore the registered file, or read the test out without a plan and call it exploratory",
     )
 

@@ -141,5 +141,11 @@ def test_experiments(client: Http) -> None:
     ).json()
     assert {arm["name"]: arm["n"] for arm in read["arms"]} == {"A": 100, "B": 100}
     assert read["effects"][0]["lower"] < read["effects"][0]["mean"] < read["effects"][0]["upper"]
+    edited = {"columns": rows, "arm": "arm", "control_arm": "A", "outcomes": ["profit"], "plan": '{"hash": "0"}'}
+    assert client.post("/v1/experiments/read-out", json=edited).status_code == 422
+    sums = {"arm": ["A", "B"], "n": [5000, 5300], "profit": [5000.0, 5400.0], "squares": [9000.0, 9700.0]}
+    ask = {"columns": sums, "arm": "arm", "control_arm": "A", "outcomes": ["profit"], "count": "n"}
+    uneven = client.post("/v1/experiments/read-out", json={**ask, "squares": ["squares"], "shares": {"A": 1, "B": 1}})
+    assert (uneven.json()["status"], uneven.json()["sample_ratio"]["passed"]) == ("refused", False)
     ragged = {"columns": {"arm": ["A", "B"], "p": [1, 2, 3]}, "arm": "arm", "control_arm": "A", "outcomes": ["p"]}
     assert client.post("/v1/experiments/read-out", json=ragged).status_code == 422
