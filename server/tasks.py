@@ -166,20 +166,21 @@ def recommend(run: JobRun) -> Done:
     """Recommend prices from a saved fit as `bayes-pricing recommend` does; the answer is a file of results."""
     from bayes_pricing.cli.policy import decidable, decide
     from bayes_pricing.pricing.decision import decision_json
+    from bayes_pricing.pricing.phrases import calendar_days
     from bayes_pricing.registry import load_fit
     from server.store.published import policy_flags
 
     asked = _read(run, RecommendRequest)
     money, limits = policy_flags(asked.policy)
     run.progress(0.05, "reading the model")
-    posterior = decidable(load_fit(fit_folder(run.settings, asked.model)))
+    fitted = load_fit(fit_folder(run.settings, asked.model))
     run.progress(0.2, "judging prices on every posterior draw")
-    decision = decide(posterior, money, limits, seed=asked.seed)
+    decision = decide(decidable(fitted), money, limits, seed=asked.seed, period_days=calendar_days(fitted.summary))
     run.progress(0.95, "writing the answer")
     document = {"status": "ok", **decision_json(decision)}
     name = f"{run.job.id}.json"
     _write(run.settings.results_dir / name, msgspec.json.encode(document, enc_hook=_plain))
-    return Done(result={"file": name, "items": posterior.items.height})
+    return Done(result={"file": name, "items": fitted.posterior.items.height})
 
 
 def study(run: JobRun) -> Done:

@@ -25,6 +25,7 @@ from bayes_pricing.pricing.constraints import Limit, MaxChange, MaxLossProbabili
 from bayes_pricing.pricing.decision import PriceDecision, boldest_changes, decision_json
 from bayes_pricing.pricing.explanation import explain
 from bayes_pricing.pricing.optimizer import optimize_prices
+from bayes_pricing.pricing.phrases import calendar_word
 from bayes_pricing.pricing.profit import Economics, Objective
 from bayes_pricing.pricing.value_of_information import TestCandidate, most_worth_testing
 from bayes_pricing.pricing.wording import percent, word
@@ -282,11 +283,11 @@ def demo_lines(run: DemoRun) -> list[str]:
         "",
         *baseline_lines(run),
         "",
-        *decision_lines(decision, changes=0),
+        *decision_lines(decision, changes=0, period=calendar_word(data.panel.summary)),
     ]
     boldest = boldest_changes(decision, 1)
     if boldest:
-        explained = explain(fitted.posterior, decision, boldest[0].item)
+        explained = explain(fitted.posterior, decision, boldest[0].item, period=calendar_word(data.panel.summary))
         lines += ["", "Boldest change: " + word(explained, "headline")]
     if run.test is not None:
         lines += ["", "Test first: " + test_part(run.test, data).headline]

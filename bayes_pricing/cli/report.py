@@ -45,7 +45,7 @@ def report(
     """
     from bayes_pricing.cli.policy import decidable, decide, read_policy
     from bayes_pricing.pricing.decision import boldest_changes
-    from bayes_pricing.pricing.phrases import calendar_word
+    from bayes_pricing.pricing.phrases import calendar_days, calendar_word
     from bayes_pricing.registry import load_fit
     from bayes_pricing.reporting import assemble
     from bayes_pricing.reporting.content import Report
@@ -56,7 +56,7 @@ def report(
         progress(0.1, "reading the model")
         fitted = load_fit(model.model_dir)
         progress(0.3, "judging prices on every posterior draw")
-        decision = decide(decidable(fitted), money, limits, seed=seed)
+        decision = decide(decidable(fitted), money, limits, seed=seed, period_days=calendar_days(fitted.summary))
         progress(0.6, "explaining")
         small = len(decision.items) <= FULLY_TOLD
         told = decision.items if small else boldest_changes(decision, STORIES)
