@@ -20,7 +20,7 @@ Z_LIMIT = 4.1
 
 def fit(frame: pl.DataFrame) -> DemandFit:
     panel = SalesPanel.from_frame(frame, ColumnRoles.resolve(frame.columns))
-    return fit_demand(panel, ModelRequest(model="poisson"), SamplerSettings(draws=500, tune=300, chains=4), seed=3)
+    return fit_demand(panel, ModelRequest(model="poisson"), SamplerSettings(draws=1000, tune=300, chains=4), seed=3)
 
 
 def population(fitted: DemandFit) -> tuple[float, float]:
