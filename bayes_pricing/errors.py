@@ -27,6 +27,16 @@ class Finding:
     item: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check of a gate: passed or not, what was found, what to do."""
+
+    code: str
+    passed: bool
+    finding: str
+    remedy: str = ""
+
+
 class PricingError(Exception):
     """Base of every error this package raises on purpose; the message says what, where and how to mend it."""
 

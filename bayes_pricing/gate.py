@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bayes_pricing.errors import Finding, Refusal
+from bayes_pricing.errors import Check, Finding, Refusal
 
 if TYPE_CHECKING:
     from bayes_pricing.demand.fit import DemandFit
@@ -24,27 +24,17 @@ class GateRefusal(Refusal):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateCheck:
-    """One check: passed or not, what was found, what to do."""
-
-    code: str
-    passed: bool
-    finding: str
-    remedy: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SamplerEvidence:
     """What the diagnostics of a fit said, in plain values: a server reads it without loading what computed it.
 
     Attributes
     ----------
-    checks : tuple of GateCheck
+    checks : tuple of Check
     max_rhat, min_ess_bulk, min_ess_tail : float
     divergences : int
     """
 
-    checks: tuple[GateCheck, ...]
+    checks: tuple[Check, ...]
     max_rhat: float
     min_ess_bulk: float
     min_ess_tail: float
@@ -121,10 +111,10 @@ class Verdict:
 
     Attributes
     ----------
-    checks : tuple of GateCheck
+    checks : tuple of Check
     """
 
-    checks: tuple[GateCheck, ...]
+    checks: tuple[Check, ...]
 
     @property
     def passed(self) -> bool:
@@ -194,21 +184,21 @@ def fit_evidence(fitted: DemandFit, backtest: BackTest | None = None) -> Evidenc
     )
 
 
-def _sampler(diagnostics: SamplerEvidence | None) -> list[GateCheck]:
+def _sampler(diagnostics: SamplerEvidence | None) -> list[Check]:
     if diagnostics is None or not diagnostics.checks:
         return [_missing("diagnostics", "the sampler's diagnostics are not known", "fit it again with this version")]
     return list(diagnostics.checks)
 
 
-def _calibration(calibration: Calibration | None, code: str) -> list[GateCheck]:
+def _calibration(calibration: Calibration | None, code: str) -> list[Check]:
     if calibration is None or not calibration.rows > 0 or not calibration.coverage:
         return [_missing(code, "its predictive intervals were not checked", "fit it again with this version")]
     return [_held(code, probability, share, calibration.rows) for probability, share in calibration.coverage]
 
 
-def _held(code: str, probability: float, share: float, rows: int) -> GateCheck:
+def _held(code: str, probability: float, share: float, rows: int) -> Check:
     chance = CHANCE_SDS * math.sqrt(probability * (1.0 - probability) / rows)
-    return GateCheck(
+    return Check(
         code=code,
         passed=abs(share - probability) <= max(COVERAGE_TOLERANCE, chance),
         finding=f"its {probability:.0%} predictive intervals hold {share:.1%} of {rows:,} rows",
@@ -216,10 +206,10 @@ def _held(code: str, probability: float, share: float, rows: int) -> GateCheck:
     )
 
 
-def _rival(backtest: BackTest) -> GateCheck:
+def _rival(backtest: BackTest) -> Check:
     worse = backtest.error**2 - backtest.rival_error**2
     allowed = max(WORSE_TOLERANCE * backtest.rival_error**2, WORSE_SDS * backtest.difference_sd)
-    return GateCheck(
+    return Check(
         code="backtest",
         passed=backtest.rows > 0 and worse <= allowed,
         finding=f"its error on {backtest.rows:,} rows it had not seen is {backtest.error:.4f}, "
@@ -228,5 +218,5 @@ def _rival(backtest: BackTest) -> GateCheck:
     )
 
 
-def _missing(code: str, what: str, remedy: str) -> GateCheck:
-    return GateCheck(code=f"{code}_missing", passed=False, finding=what, remedy=remedy)
+def _missing(code: str, what: str, remedy: str) -> Check:
+    return Check(code=f"{code}_missing", passed=False, finding=what, remedy=remedy)

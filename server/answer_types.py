@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from bayes_pricing.errors import Finding
+from bayes_pricing.errors import Check, Finding
 from bayes_pricing.experiments.monitoring import LossStop
-from bayes_pricing.gate import Evidence, GateCheck
+from bayes_pricing.gate import Evidence
 from bayes_pricing.pricing.decision import Estimate, ItemDecision
 from bayes_pricing.pricing.explanation import Explanation
 from server.routes.items import ItemSummary
@@ -221,7 +221,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     """What the publish gate says of the evidence."""
 
     passed: bool
-    checks: list[GateCheck]
+    checks: list[Check]
     findings: list[Finding]
 
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from bayes_pricing.data.assessment import Assessment, Score
 from bayes_pricing.data.panel import PanelSummary
-from bayes_pricing.demand.diagnostics import Check, Diagnostics
+from bayes_pricing.demand.diagnostics import Diagnostics
 from bayes_pricing.demand.identification import Identification
-from bayes_pricing.errors import Finding
+from bayes_pricing.errors import Check, Finding
 from bayes_pricing.pricing.constraints import MaxChange, MaxShortfall, Support
 from bayes_pricing.pricing.decision import (
     Action,

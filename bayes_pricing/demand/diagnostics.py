@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bayes_pricing.demand.posterior import DemandPosterior
-from bayes_pricing.errors import Finding
+from bayes_pricing.errors import Check, Finding
 
 Floats = NDArray[np.float64]
 
@@ -37,16 +37,6 @@ class SamplerStatistics:
 
     divergences: int
     energy: Floats | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One check of the gate: passed or not, what was found, what to do."""
-
-    code: str
-    passed: bool
-    finding: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

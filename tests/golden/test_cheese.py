@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
@@ -12,18 +10,15 @@ from bayes_pricing.demand.diagnostics import SamplerStatistics, check_sampling
 from bayes_pricing.demand.gaussian_tree import SalesRows
 from bayes_pricing.demand.spec import DemandSpec, NoiseBy
 from bayes_pricing.demand.tree_posterior import TreePosterior, fit_tree
+from tests.support import shared_data
 from tests.trees import gram_of_rows
 
-CHEESE = Path(__file__).parents[2].parent / "shared" / "data" / "cheese.csv"
-
-pytestmark = [
-    pytest.mark.skipif(not CHEESE.exists(), reason="cheese.csv is not beside this checkout"),
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.slow
 
 
 def fit_cheese(noise_by: NoiseBy) -> TreePosterior:
-    frame = pl.read_csv(CHEESE).with_columns(log_price=pl.col("price").log(), log_units=pl.col("volume").log())
+    sales = pl.read_csv(shared_data("cheese.csv"))
+    frame = sales.with_columns(log_price=pl.col("price").log(), log_units=pl.col("volume").log())
     frame = frame.with_columns(reference=pl.col("log_price").mean().over("retailer"))
     names = tuple(sorted(frame["retailer"].unique().to_list()))
     position = {name: at for at, name in enumerate(names)}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import polars as pl
 import pytest
 
@@ -11,16 +9,15 @@ from bayes_pricing.data.gram import gather_gram
 from bayes_pricing.demand.design import ModelRequest, build_design
 from bayes_pricing.demand.tree_posterior import fit_tree
 from simulations.studies.orange_juice import LISTED, TOLERANCE, brand_panel
-
-JUICE = Path(__file__).parents[2].parent / "shared" / "data" / "oj_dominicks_store_brand_week.parquet"
+from tests.support import shared_data
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not JUICE.exists(), reason="the orange juice file is not beside this checkout")
 def test_own_elasticity_of_a_brand() -> None:
     """bayesm's number within 0.10: its sd is about that, and a short run adds a Monte-Carlo error of 0.01."""
     request = ModelRequest(model="lognormal", noise_by="item", correlated="price")
-    design = build_design(brand_panel(pl.read_parquet(JUICE), 2), request)
+    juice = pl.read_parquet(shared_data("oj_dominicks_store_brand_week.parquet"))
+    design = build_design(brand_panel(juice, 2), request)
     assert len(design.spec.coefficients) == 14
     logs = design.frame.with_columns(log_price=pl.col("price").log(), log_units=pl.col("quantity").log())
     gram = gather_gram(logs, "item", "log_units", design.spec.columns[1:])

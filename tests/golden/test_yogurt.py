@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,16 +11,14 @@ import pytest
 from bayes_pricing.demand.choice import fit_choice, maximise_choice
 from bayes_pricing.demand.choice_data import ChoiceData, build_choices
 from bayes_pricing.demand.choice_elasticity import choice_elasticities, diversion, market_shares, willingness_to_pay
-from tests.support import require
+from tests.support import shared_data
 
-YOGURT = Path(__file__).parents[2].parent / "shared" / "data" / "yogurt.csv"
 BRANDS = ("yoplait", "dannon", "hiland", "weight")
 
 
 @cache
 def yogurt() -> ChoiceData:
-    require(YOGURT.exists(), "yogurt.csv is not beside the project")
-    wide = pl.read_csv(YOGURT).with_row_index("trip")
+    wide = pl.read_csv(shared_data("yogurt.csv")).with_row_index("trip")
     rows = pl.concat(
         wide.select(
             "trip",

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
@@ -10,8 +8,7 @@ from numpy.testing import assert_allclose
 from bayes_pricing.baselines.linear import LinearDemand, Pooling
 from bayes_pricing.baselines.protocol import SalesRows
 from bayes_pricing.errors import PanelError, Refusal, SpecError
-
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
+from tests.support import shared_data
 
 
 def counts(seed: int = 1, n_items: int = 12, n_periods: int = 40) -> pl.DataFrame:
@@ -202,9 +199,7 @@ def test_wrong_options_and_rows_are_refused() -> None:
 
 
 def test_published_cheese_elasticities() -> None:
-    path = DATA / "cheese.csv"
-    if not path.exists():
-        pytest.skip("cheese.csv is not beside this checkout")
+    path = shared_data("cheese.csv")
     frame = pl.read_csv(path).rename({"retailer": "item", "volume": "quantity"})
     cheese = SalesRows(frame=frame, shared_controls=("disp",))
     items = frame["item"].unique().sort().to_list()
@@ -220,9 +215,7 @@ def test_published_cheese_elasticities() -> None:
 
 
 def test_published_cigarette_elasticities() -> None:
-    path = DATA / "cigar_panel.csv"
-    if not path.exists():
-        pytest.skip("cigar_panel.csv is not beside this checkout")
+    path = shared_data("cigar_panel.csv")
     frame = pl.read_csv(path).select(
         pl.col("state").cast(pl.String).alias("item"),
         pl.col("year").alias("period"),

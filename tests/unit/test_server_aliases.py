@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from sqlalchemy.engine import Engine
 
-from bayes_pricing.errors import SpecError
-from bayes_pricing.gate import BackTest, Calibration, Evidence, GateCheck, GateRefusal, SamplerEvidence, judge
+from bayes_pricing.errors import Check, SpecError
+from bayes_pricing.gate import BackTest, Calibration, Evidence, GateRefusal, SamplerEvidence, judge
 from server.store.aliases import alias_history, current_alias, promote, rollback
 from server.store.audit import list_entries, verify_chain
 from server.store.database import open_database
@@ -31,7 +31,7 @@ BACKTEST = BackTest(
 )
 GOOD = Evidence(
     diagnostics=SamplerEvidence(
-        checks=(GateCheck(code="rhat", passed=True, finding="largest R-hat 1.002"),),
+        checks=(Check(code="rhat", passed=True, finding="largest R-hat 1.002"),),
         max_rhat=1.002,
         min_ess_bulk=900.0,
         min_ess_tail=800.0,
