@@ -117,7 +117,7 @@ def what_if(model: PublishedModel, request: WhatIfRequest) -> bytes:
 
     from bayes_pricing.pricing.constraints import sort_limits
     from bayes_pricing.pricing.outlook import Outlook, build_block, item_facts
-    from server.store.published import policy_flags
+    from server.policies import policy_flags
 
     require_item(model, request.item)
     money, limits = policy_flags(model.about["policy"])

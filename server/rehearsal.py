@@ -17,7 +17,7 @@ from server.store.aliases import promote
 from server.store.database import open_database
 from server.store.keys import SCOPES, create_key
 from server.store.models import record_model
-from server.store.published import publish_posterior
+from server.store.publishing import publish_posterior
 
 DRAWS = 1000
 CATEGORIES = 12

@@ -89,7 +89,8 @@ def fit(run: JobRun) -> Done:
     from bayes_pricing.demand.design import ModelRequest
     from bayes_pricing.demand.fit import fit_demand
     from bayes_pricing.gate import fit_evidence
-    from server.store.published import policy_flags, publish_model
+    from server.policies import policy_flags
+    from server.store.publishing import publish_model
 
     asked = _read(run, FitRequest)
     policy_flags(asked.policy)
@@ -120,7 +121,7 @@ def fit(run: JobRun) -> Done:
 
 def publish(run: JobRun) -> Done:
     """Publish a saved fit, perhaps under another policy; the back-test of the fit stays its evidence."""
-    from server.store.published import policy_flags
+    from server.policies import policy_flags
 
     asked = _read(run, PublishRequest)
     policy_flags(asked.policy)
@@ -151,7 +152,7 @@ def publish_fit(
     """
     from bayes_pricing.gate import fit_evidence
     from bayes_pricing.registry import load_fit
-    from server.store.published import publish_model
+    from server.store.publishing import publish_model
 
     fitted = load_fit(folder)
     save_once(settings, fitted)
@@ -168,7 +169,7 @@ def recommend(run: JobRun) -> Done:
     from bayes_pricing.pricing.decision import decision_json
     from bayes_pricing.pricing.phrases import calendar_days
     from bayes_pricing.registry import load_fit
-    from server.store.published import policy_flags
+    from server.policies import policy_flags
 
     asked = _read(run, RecommendRequest)
     money, limits = policy_flags(asked.policy)

@@ -9,8 +9,9 @@ import numpy as np
 
 from bayes_pricing.errors import SpecError
 from server.answers import require_item
+from server.policies import policy_flags
 from server.schemas import MonitorRequest, PlanRequest, ReadOutBody
-from server.store.published import PublishedModel, policy_flags
+from server.store.published import PublishedModel
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from server.answers import ItemRequest, answer, canonical, require_item
+from server.claims import claim_units
 from server.cursors import cursor_of, read_number
 from server.operations import Ask, Operation, Reply, in_thread, page, reply
 from server.schemas import NoQuery, OutcomeRequest, OutcomesQuery
@@ -41,7 +42,7 @@ async def read_track_record(ask: Ask[NoQuery, None]) -> Reply:
 def keep_outcome(ask: Ask[NoQuery, OutcomeRequest], model: PublishedModel) -> dict[str, Any]:
     """Record an outcome beside the claim of the model for the applied price."""
     body, probability = ask.body, 0.9
-    mean, lower, upper = model.claim_units(body.item, body.applied_price, body.periods, probability)
+    mean, lower, upper = claim_units(model, body.item, body.applied_price, body.periods, probability)
     recommendation = body.recommendation or recommendation_id(model, body.item)
     outcome = record_outcome(
         ask.service.engine,

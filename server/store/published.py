@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,26 +24,17 @@ from bayes_pricing.errors import StorageError
 if TYPE_CHECKING:
     import polars as pl
 
-    from bayes_pricing.cli.decision_flags import LimitFlags, MoneyFlags
     from bayes_pricing.demand.draws_posterior import DrawsPosterior
     from bayes_pricing.demand.forecast import DemandDraws
-    from bayes_pricing.demand.posterior import DemandPosterior
     from bayes_pricing.pricing.decision import PriceDecision
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 NAMES = "names.json"
 ITEMS = "items.parquet"
-DRAWS = 1000
-"""Joint draws kept, over all chains."""
-ITEMS_AT_ONCE = 256
 MOST_KEPT = 500
 """Items whose draws stay at hand for the next live question, some 20 kB each."""
-NOISE_DRAWS = 10
-"""Sales noise drawn for every posterior draw of a claim."""
 BLOBS = ("recommendation", "curve", "evidence")
-Array = NDArray[Any]
-Progress = Callable[[float, str], None]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +144,7 @@ class PublishedModel:
         """
         from bayes_pricing.errors import Finding
         from bayes_pricing.pricing.decision import ItemDecision, PriceDecision
+        from server.policies import policy_flags
 
         money, limits = policy_flags(self.about["policy"])
         stored = self.about["decision"]
@@ -172,163 +162,6 @@ class PublishedModel:
             seed=self.about["seed"],
             findings=msgspec.convert(stored["findings"], tuple[Finding, ...]),
         )
-
-    def claim_units(
-        self, item: str, price: float, periods: float, probability: float = 0.9
-    ) -> tuple[float, float, float]:
-        """Units an item is claimed to sell over some periods at a price, sales noise included.
-
-        Returns
-        -------
-        tuple of float
-            Mean, and lower and upper end of the central predictive interval of `probability`.
-
-        Raises
-        ------
-        SpecError
-            For an unknown item or a price that is not positive.
-        """
-        from bayes_pricing.demand.forecast import predict_units
-        from bayes_pricing.errors import SpecError
-
-        with np.errstate(over="ignore"):
-            expected = predict_units(self.posterior, [item], price).to_numpy().ravel() * periods
-        rng = np.random.default_rng([int(self.id[:15], 16), self.place[item]])
-        if not np.isfinite(expected).all():
-            raise SpecError(f"The price {price:g} of {item!r} lies too far from today's for any claim; check it.")
-        units = noisy_units(self.posterior, item, expected, periods, rng)
-        tail = (1.0 - probability) / 2.0
-        lower, upper = np.quantile(units, [tail, 1.0 - tail])
-        return float(expected.mean()), float(lower), float(upper)
-
-
-def noisy_units(
-    posterior: DrawsPosterior, item: str, expected: Array, periods: float, rng: np.random.Generator
-) -> Array:
-    r"""Units sold over some periods, one value per draw of what is expected of them: independent noise every period.
-
-    Log-normal sales of one period have :math:`\sigma^2 = 2 \log E[e^{residual}]`; their sum over n periods is taken as
-    log-normal with the same two moments (Fenton-Wilkinson), :math:`\sigma_n^2 = \log(1 + (e^{\sigma^2} - 1) / n)`.
-    A sum of n negative binomials of size r is one of size nr.
-
-    Parameters
-    ----------
-    posterior : DrawsPosterior
-    item : str
-    expected : array (S,)
-        Units expected over all periods, per draw.
-    periods : float
-    rng : Generator
-
-    Returns
-    -------
-    array (S,)
-        Units.
-    """
-    draws = NOISE_DRAWS * len(expected)
-    mean = np.tile(expected, NOISE_DRAWS)
-    if posterior.spec.likelihood == "lognormal":
-        variance = 2.0 * np.tile(posterior.log_smearing([item]).to_numpy().ravel(), NOISE_DRAWS).astype(np.float64)
-        of_sum = np.log1p(np.expm1(variance) / periods)
-        return np.asarray(mean * np.exp(np.sqrt(of_sum) * rng.standard_normal(draws) - 0.5 * of_sum))
-    if posterior.dispersion is not None:
-        size = np.tile(posterior.dispersion.ravel(), NOISE_DRAWS) * periods
-        mean = rng.gamma(size, mean / size)
-    return np.asarray(rng.poisson(mean), dtype=np.float64)
-
-
-def publish_model(
-    model_dir: Path,
-    root: Path,
-    *,
-    policy: Mapping[str, Any] | None = None,
-    seed: int = 1,
-    draws: int = DRAWS,
-    progress: Progress | None = None,
-) -> str:
-    """Publish a saved fit under a policy: thin it, decide, compute every item's answers, move it into place at once.
-
-    Parameters
-    ----------
-    model_dir : Path
-        Folder written by ``fit --out``.
-    root : Path
-        Folder of all published models.
-    policy : mapping, optional
-        Objective, money and limits under the flags' own names, as in a TOML policy file.
-    seed : int
-    draws : int
-        Joint draws kept, over all chains.
-    progress : callable, optional
-        Told ``(fraction, label)``.
-
-    Returns
-    -------
-    str
-        Id, a content address: publishing the same fit under the same policy again gives the same one and changes
-        nothing.
-
-    Raises
-    ------
-    StorageError
-        If there is no saved fit, or it is damaged.
-    SpecError
-        If the policy has an unknown name or makes no sense.
-    Refusal
-        If no prices can honestly be recommended from the fit, or limits of the portfolio cannot be met.
-    """
-    from bayes_pricing.cli.policy import decidable
-    from bayes_pricing.demand.diagnostics import diagnostics_json
-    from bayes_pricing.registry import load_fit
-
-    fitted = load_fit(model_dir)
-    about = {
-        "likelihood": fitted.posterior.spec.likelihood,
-        "choice": fitted.choice,
-        "diagnostics": diagnostics_json(fitted.diagnostics),
-        "summary": fitted.summary,
-        "roles": fitted.roles,
-        "findings": fitted.findings,
-        "fit_seed": fitted.seed,
-    }
-    return publish_posterior(
-        decidable(fitted), root, about=about, policy=policy, seed=seed, draws=draws, progress=progress
-    )
-
-
-def publish_posterior(
-    posterior: DemandPosterior,
-    root: Path,
-    *,
-    about: Mapping[str, Any] | None = None,
-    policy: Mapping[str, Any] | None = None,
-    seed: int = 1,
-    draws: int = DRAWS,
-    progress: Progress | None = None,
-) -> str:
-    """Publish a posterior that stands in memory; see :func:`publish_model`."""
-    from server.store.publishing import write_published
-
-    root.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".publishing-", dir=root))
-    try:
-        written = write_published(
-            posterior, staging, about=about or {}, policy=policy or {}, seed=seed, draws=draws, progress=progress
-        )
-        files = {str(path.relative_to(staging)): _file_digest(path) for path in _files(staging)}
-        encoded = msgspec.json.encode({"about": written, "files": files}, order="sorted")
-        name = hashlib.blake2b(encoded, digest_size=16).hexdigest()
-        manifest = Manifest(
-            format_version=FORMAT_VERSION, id=name, about=msgspec.json.decode(msgspec.json.encode(written)), files=files
-        )
-        (staging / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-        staging.chmod(0o755)
-        if not (root / name / MANIFEST).exists():
-            shutil.rmtree(root / name, ignore_errors=True)
-            staging.rename(root / name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return name
 
 
 def load_published(root: Path, model_id: str) -> PublishedModel:
@@ -381,47 +214,6 @@ def reproduce(root: Path, model_id: str, kind: str, request: bytes) -> bytes:
     return answer(load_published(root, model_id), kind, request)
 
 
-def policy_flags(policy: Mapping[str, Any]) -> tuple[MoneyFlags, LimitFlags]:
-    """Money and limits of a policy, whose names are those of the shell's flags.
-
-    Raises
-    ------
-    SpecError
-        For an unknown name or a value that makes no sense.
-
-    Examples
-    --------
-    >>> money, limits = policy_flags({"currency": "EUR", "max_change": 0.15})
-    >>> money.currency, limits.max_change
-    ('EUR', 0.15)
-    """
-    from dataclasses import fields
-
-    from bayes_pricing.cli.decision_flags import LimitFlags, MoneyFlags
-    from bayes_pricing.errors import SpecError
-
-    names = {kind: {flag.name for flag in fields(kind)} for kind in (MoneyFlags, LimitFlags)}
-    known = names[MoneyFlags] | names[LimitFlags]
-    unknown = sorted(set(policy) - known)
-    if unknown:
-        raise SpecError(f"The policy has the unknown name {unknown[0]!r}; known are {', '.join(sorted(known))}.")
-    try:
-        return (
-            msgspec.convert({name: policy[name] for name in policy if name in names[MoneyFlags]}, MoneyFlags),
-            msgspec.convert({name: policy[name] for name in policy if name in names[LimitFlags]}, LimitFlags),
-        )
-    except msgspec.ValidationError as error:
-        raise SpecError(f"The policy: {error}.") from error
-
-
-def write_blob(folder: Path, name: str, parts: Iterable[bytes]) -> None:
-    """Write encoded answers one after the other, with where each begins."""
-    lengths = [0]
-    with (folder / f"{name}.bin").open("wb") as file:
-        lengths.extend(file.write(part) for part in parts)
-    np.save(folder / f"{name}.offsets.npy", np.cumsum(np.array(lengths, dtype=np.int64)))
-
-
 def _blob(folder: Path, name: str) -> Blob:
     offsets = np.load(folder / f"{name}.offsets.npy")
     with (folder / f"{name}.bin").open("rb") as file:
@@ -429,18 +221,15 @@ def _blob(folder: Path, name: str) -> Blob:
     return Blob(content=content, offsets=offsets)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Digest of a file's bytes, as a manifest holds it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _check_file(folder: Path, name: str, expected: str) -> None:
     try:
-        found = _file_digest(folder / name)
+        found = file_digest(folder / name)
     except OSError as error:
         raise StorageError(f"{name} of the published model {folder.name!r} is missing; publish it again.") from error
     if found != expected:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +24,128 @@ from bayes_pricing.pricing.evidence import ElasticityEvidence, elasticity_eviden
 from bayes_pricing.pricing.outlook import build_block, item_facts
 from bayes_pricing.pricing.profit import OBJECTIVES
 from server.finite import encode_finite
-from server.store.published import ITEMS, ITEMS_AT_ONCE, NAMES, Progress, policy_flags, write_blob
+from server.policies import policy_flags
+from server.store.published import FORMAT_VERSION, ITEMS, MANIFEST, NAMES, Manifest, file_digest
 
 if TYPE_CHECKING:
     from bayes_pricing.demand.posterior import DemandPosterior
 
+DRAWS = 1000
+"""Joint draws kept, over all chains."""
+ITEMS_AT_ONCE = 256
 Floats = NDArray[np.float64]
+Progress = Callable[[float, str], None]
+
+
+def publish_model(
+    model_dir: Path,
+    root: Path,
+    *,
+    policy: Mapping[str, Any] | None = None,
+    seed: int = 1,
+    draws: int = DRAWS,
+    progress: Progress | None = None,
+) -> str:
+    """Publish a saved fit under a policy: thin it, decide, compute every item's answers, move it into place at once.
+
+    Parameters
+    ----------
+    model_dir : Path
+        Folder written by ``fit --out``.
+    root : Path
+        Folder of all published models.
+    policy : mapping, optional
+        Objective, money and limits under the flags' own names, as in a TOML policy file.
+    seed : int
+    draws : int
+        Joint draws kept, over all chains.
+    progress : callable, optional
+        Told ``(fraction, label)``.
+
+    Returns
+    -------
+    str
+        Id, a content address: publishing the same fit under the same policy again gives the same one and changes
+        nothing.
+
+    Raises
+    ------
+    StorageError
+        If there is no saved fit, or it is damaged.
+    SpecError
+        If the policy has an unknown name or makes no sense.
+    Refusal
+        If no prices can honestly be recommended from the fit, or limits of the portfolio cannot be met.
+    """
+    from bayes_pricing.cli.policy import decidable
+    from bayes_pricing.demand.diagnostics import diagnostics_json
+    from bayes_pricing.pricing.phrases import calendar_days
+    from bayes_pricing.registry import load_fit
+
+    fitted = load_fit(model_dir)
+    about = {
+        "likelihood": fitted.posterior.spec.likelihood,
+        "choice": fitted.choice,
+        "diagnostics": diagnostics_json(fitted.diagnostics),
+        "summary": fitted.summary,
+        "roles": fitted.roles,
+        "findings": fitted.findings,
+        "fit_seed": fitted.seed,
+    }
+    return publish_posterior(
+        decidable(fitted),
+        root,
+        about=about,
+        policy=policy,
+        seed=seed,
+        draws=draws,
+        period_days=calendar_days(fitted.summary),
+        progress=progress,
+    )
+
+
+def publish_posterior(
+    posterior: DemandPosterior,
+    root: Path,
+    *,
+    about: Mapping[str, Any] | None = None,
+    policy: Mapping[str, Any] | None = None,
+    seed: int = 1,
+    draws: int = DRAWS,
+    period_days: float | None = None,
+    progress: Progress | None = None,
+) -> str:
+    """Publish a posterior that stands in memory; see :func:`publish_model`.
+
+    `period_days` says how long a period is, where the sales have dates; it makes the day the prices go stale exact.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".publishing-", dir=root))
+    try:
+        written = write_published(
+            posterior,
+            staging,
+            about=about or {},
+            policy=policy or {},
+            seed=seed,
+            draws=draws,
+            period_days=period_days,
+            progress=progress,
+        )
+        files = {str(path.relative_to(staging)): file_digest(path) for path in _files(staging)}
+        encoded = msgspec.json.encode({"about": written, "files": files}, order="sorted")
+        name = hashlib.blake2b(encoded, digest_size=16).hexdigest()
+        manifest = Manifest(
+            format_version=FORMAT_VERSION, id=name, about=msgspec.json.decode(msgspec.json.encode(written)), files=files
+        )
+        (staging / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        staging.chmod(0o755)
+        if not (root / name / MANIFEST).exists():
+            shutil.rmtree(root / name, ignore_errors=True)
+            staging.rename(root / name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return name
 
 
 def write_published(
@@ -37,6 +156,7 @@ def write_published(
     policy: Mapping[str, Any],
     seed: int,
     draws: int,
+    period_days: float | None,
     progress: Progress | None,
 ) -> dict[str, Any]:
     """Write a published model's files and return what its manifest says about it."""
@@ -47,14 +167,14 @@ def write_published(
     thinned = thin_posterior(posterior, draws)
     tell(0.2, "judging prices on the thinned draws")
     money, limits = policy_flags(policy)
-    decision = with_withdrawn(decide(thinned, money, limits, seed=seed), thinned)
+    decision = with_withdrawn(decide(thinned, money, limits, seed=seed, period_days=period_days), thinned)
     names = [decided.item for decided in decision.items]
     (folder / NAMES).write_bytes(msgspec.json.encode(names))
     thinned.items.write_parquet(folder / ITEMS)
     _write_draws(thinned, folder / "draws")
-    write_blob(folder, "recommendation", (encode_finite(decided) for decided in decision.items))
-    write_blob(folder, "curve", _curves(thinned, decision, names, tell))
-    write_blob(folder, "evidence", _evidence(posterior, names, tell))
+    _write_blob(folder, "recommendation", (encode_finite(decided) for decided in decision.items))
+    _write_blob(folder, "curve", _curves(thinned, decision, names, tell))
+    _write_blob(folder, "evidence", _evidence(posterior, names, tell))
     plain = decision_json(decision)
     del plain["items"]
     tell(0.97, "summing up the categories")
@@ -228,3 +348,15 @@ def _array(drawn: Any) -> NDArray[Any]:
 
 def _quiet(fraction: float, label: str) -> None:
     """Progress that nobody watches."""
+
+
+def _write_blob(folder: Path, name: str, parts: Iterable[bytes]) -> None:
+    """Write encoded answers one after the other, with where each begins."""
+    lengths = [0]
+    with (folder / f"{name}.bin").open("wb") as file:
+        lengths.extend(file.write(part) for part in parts)
+    np.save(folder / f"{name}.offsets.npy", np.cumsum(np.array(lengths, dtype=np.int64)))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -10,7 +10,7 @@ from litestar.testing import TestClient
 from server.app import create_app
 from server.store.database import open_database
 from server.store.models import record_model
-from server.store.published import publish_posterior
+from server.store.publishing import publish_posterior
 from tests.api.running import NO_EVIDENCE, Shop, market, open_shop
 
 Http = TestClient[Litestar]

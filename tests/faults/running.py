@@ -19,7 +19,7 @@ import httpx
 from server.store.aliases import promote
 from server.store.database import open_database
 from server.store.models import record_model
-from server.store.published import publish_posterior
+from server.store.publishing import publish_posterior
 from tests.api.running import NO_EVIDENCE, PATIENT, Shop, market, wait_until_ready
 
 ITEM = "/v1/items/item-00000/recommendation"

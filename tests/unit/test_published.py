@@ -9,8 +9,11 @@ import pytest
 
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.errors import SpecError, StorageError
+from server.claims import claim_units
 from server.finite import encode_finite
-from server.store.published import load_published, policy_flags, publish_posterior
+from server.policies import policy_flags
+from server.store.published import load_published
+from server.store.publishing import publish_posterior
 from tests.posteriors import posterior_from_draws
 
 
@@ -51,10 +54,10 @@ def test_another_policy_is_another_model(tmp_path: Path) -> None:
 )
 def test_claims_have_the_noise_of_sales(tmp_path: Path, likelihood: str, smearing: float, sd: float) -> None:
     model = load_published(tmp_path, published(tmp_path, likelihood, smearing))
-    mean, lower, upper = model.claim_units("item-00000", 10.0, 4.0)
+    mean, lower, upper = claim_units(model, "item-00000", 10.0, 4.0)
     assert mean == pytest.approx(400.0, rel=1e-5)  # today's units are known; draws are float32
     assert upper - lower == pytest.approx(2 * 1.645 * sd, rel=0.05)  # ten thousand draws: quantiles within 3 %
-    assert model.claim_units("item-00000", 10.0, 4.0) == (mean, lower, upper)
+    assert claim_units(model, "item-00000", 10.0, 4.0) == (mean, lower, upper)
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
