@@ -15,12 +15,13 @@ from bayes_pricing.experiments.monitoring import LossStop
 from bayes_pricing.gate import Evidence
 from bayes_pricing.pricing.decision import Estimate, ItemDecision
 from bayes_pricing.pricing.explanation import Explanation
+from server.experiment_types import PlanAnswer, ReadOutAnswer
 from server.routes.items import ItemSummary
 from server.store.aliases import Alias
 from server.store.jobs import Job
 from server.store.outcomes import Outcome, TrackRecord
 
-__all__ = ["Alias", "Job", "Outcome", "TrackRecord"]
+__all__ = ["Alias", "Job", "Outcome", "PlanAnswer", "ReadOutAnswer", "TrackRecord"]
 
 
 class Measures(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,23 +257,6 @@ class ChampionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     history: list[Alias]
 
 
-class PlanAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A planned test; parts that do not apply are null."""
-
-    model: str | None
-    arms: list[str]
-    prices: list[float] | None
-    priors: dict[str, Any]
-    test_and_roll: dict[str, Any]
-    power: dict[str, Any] | None
-    minimum_detectable_effect: float | None
-    assurance: dict[str, Any] | None
-    sequential: dict[str, Any] | None
-    value_of_information: dict[str, Any]
-    duration_weeks: int | None
-    findings: list[Finding]
-
-
 class LookAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """An effect with its anytime-valid interval at one look."""
 
@@ -289,17 +273,6 @@ class MonitorAnswer(msgspec.Struct, frozen=True, kw_only=True):
     looks: list[LookAnswer]
     first_look_beyond_zero: int | None
     expected_loss: LossStop | None
-
-
-class ReadOutAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished test: arms, effects with intervals, sample ratio, decision."""
-
-    status: Literal["ok"]
-    arms: list[dict[str, Any]]
-    effects: list[dict[str, Any]]
-    sample_ratio: dict[str, Any]
-    decision: dict[str, Any]
-    findings: list[Finding]
 
 
 class OutcomesPage(msgspec.Struct, frozen=True, kw_only=True):

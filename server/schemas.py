@@ -186,7 +186,7 @@ class FitRequest(Strict, frozen=True):
     ]
     absent: Literal["zero", "missing"] | None = None
     roles: Roles = Roles()
-    model: Literal["auto", "lognormal", "poisson", "negative-binomial"] = "auto"
+    model: Literal["auto", "lognormal", "student-t", "poisson", "negative-binomial"] = "auto"
     noise_by: Literal["common", "category", "item"] | None = None
     randomised_price: bool = False
     seed: Seed = 1
@@ -225,6 +225,11 @@ class Goals(Strict, frozen=True):
     alpha: Annotated[float, Meta(ge=0.0001, le=0.5)] = 0.05
     power: Annotated[float, Meta(ge=0.51, le=0.999)] = 0.8
     units_per_week: Annotated[float, Meta(ge=0.001, le=1e12)] | None = None
+    largest_units: Annotated[float, Meta(ge=2, le=1e12, description="Most units of all arms together.")] | None = None
+    largest_loss: (
+        Annotated[float, Meta(gt=0, le=1e12, description="Largest expected shortfall of the test itself, money.")]
+        | None
+    ) = None
 
 
 class Belief(Strict, frozen=True):
@@ -292,9 +297,15 @@ class ReadOutBody(Strict, frozen=True):
     unit: Column | None = None
     cluster: Column | None = None
     period: Column | None = None
+    start: date | Annotated[int, Meta(ge=-(10**7), le=10**7)] | None = None
     pre: Annotated[list[Column], Meta(max_length=10)] = []
     price: Column | None = None
     cost: Column | None = None
+    received: Column | None = None
+    stayed: Column | None = None
+    left: Column | None = None
+    event: Column | None = None
+    retention_horizon: Annotated[float, Meta(gt=0, le=1e6, description="Periods.")] | None = None
     shares: Annotated[dict[Column, Annotated[float, Meta(gt=0, le=1e6)]], Meta(max_length=20)] = {}
     count: Column | None = None
     squares: Annotated[list[Column], Meta(max_length=10)] = []

@@ -42,7 +42,7 @@ class FitRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     sales: str
     absent: Literal["zero", "missing"] | None = None
     roles: dict[str, Any] = {}
-    model: Literal["auto", "lognormal", "poisson", "negative-binomial"] = "auto"
+    model: Literal["auto", "lognormal", "student-t", "poisson", "negative-binomial"] = "auto"
     noise_by: Literal["common", "category", "item"] | None = None
     randomised_price: bool = False
     seed: int = 1

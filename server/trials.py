@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from bayes_pricing.experiments.readout import ReadOut, ReadOutRequest
 
+UNITS_ONLY = ("unit", "pre", "received", "stayed", "left", "event")
+"""What cannot be asked of sums."""
+
 
 def plan_from_belief(body: PlanRequest) -> dict[str, Any]:
     """Plan a test of two arms from numbers alone.
@@ -129,6 +132,7 @@ def read_out_rows(body: ReadOutBody) -> dict[str, Any]:
         shares=dict(body.shares),
         probability=body.probability,
         guardrails=tuple(Guardrail(outcome=one.outcome, margin=one.margin) for one in body.guardrails),
+        retention_horizon=body.retention_horizon,
     )
     answer = _read_out(body, request)
     plain: dict[str, Any] = finite_or_null(msgspec.to_builtins(read_out_document(answer)))
@@ -152,13 +156,20 @@ def _read_out(body: ReadOutBody, request: ReadOutRequest) -> ReadOut:
             unit=body.unit,
             cluster=body.cluster,
             period=body.period,
+            start=body.start,
             pre=tuple(body.pre),
             price=body.price,
             cost=body.cost,
+            event=body.event,
+            received=body.received,
+            stayed=body.stayed,
+            left=body.left,
         )
         return read_out(read_trial(rows, columns), request, rng)
-    if body.unit is not None or body.pre:
-        raise SpecError("Sums do not tell units apart, which `unit` and `pre` ask for; give rows of units.")
+    of_units = [name for name in UNITS_ONLY if getattr(body, name)]
+    if of_units:
+        named = ", ".join(f"`{name}`" for name in of_units)
+        raise SpecError(f"Sums do not tell units apart, which {named} asks for; give rows of units.")
     sums = SumColumns(
         arm=body.arm,
         control_arm=body.control_arm,
@@ -167,6 +178,7 @@ def _read_out(body: ReadOutBody, request: ReadOutRequest) -> ReadOut:
         squares=tuple(body.squares),
         cluster=body.cluster,
         period=body.period,
+        start=body.start,
         price=body.price,
         cost=body.cost,
     )
@@ -200,4 +212,11 @@ def _goals(body: PlanRequest) -> Any:
     from bayes_pricing.experiments.price_test import TestGoals
 
     goals = body.goals
-    return TestGoals(effect=goals.effect, alpha=goals.alpha, power=goals.power, units_per_week=goals.units_per_week)
+    return TestGoals(
+        effect=goals.effect,
+        alpha=goals.alpha,
+        power=goals.power,
+        units_per_week=goals.units_per_week,
+        largest_units=goals.largest_units,
+        largest_loss=goals.largest_loss,
+    )

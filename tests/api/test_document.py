@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING, get_type_hints
 
 import msgspec
 import pytest
@@ -15,11 +16,30 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from bayes_pricing.cli.decision_flags import LimitFlags, MoneyFlags
+from bayes_pricing.cli.fit import fit as cli_fit
 from bayes_pricing.cli.flags import RoleFlags
-from server import answer_types, schemas
+from bayes_pricing.cli.read_test import TrialFlags
+from bayes_pricing.experiments import (
+    beside,
+    compliance,
+    effects,
+    guardrails,
+    price_test,
+    readout,
+    sample_ratio,
+    sizing,
+    verdict,
+)
+from bayes_pricing.experiments.price_test import TestGoals
+from server import answer_types, schemas, tasks
+from server import experiment_types as types
 from server.client import Client, ServerProblem
+from server.openapi import build_document
 from server.routes import operations
 from tests.api.running import Shop, running
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Http = TestClient[Litestar]
 DOCUMENTS = {"schema_page", "schema_document", "schema_file", "explain_problem", "metrics"}
@@ -64,6 +84,55 @@ def test_policies_and_roles_have_the_flags_of_the_shell() -> None:
     flags = {flag.name for kind in (MoneyFlags, LimitFlags) for flag in fields(kind)}
     assert set(schemas.Policy.__struct_fields__) == flags
     assert set(schemas.Roles.__struct_fields__) == {flag.name for flag in fields(RoleFlags)}
+
+
+def test_fits_and_read_outs_ask_what_the_shell_asks() -> None:
+    """Names of models, and every column of a trial; `data` and `query` are how the shell finds its rows."""
+    for request in (schemas.FitRequest, tasks.FitRequest):
+        assert get_type_hints(request)["model"] == get_type_hints(cli_fit)["model"]
+    assert set(msgspec.to_builtins(schemas.FitRequest(sales="upload:" + "0" * 64))) == set(
+        tasks.FitRequest.__struct_fields__
+    )
+    shell = {flag.name for flag in fields(TrialFlags)} - {"data", "query"}
+    renamed = {"outcome": "outcomes", "square": "squares"}
+    assert {renamed.get(name, name) for name in shell} <= set(schemas.ReadOutBody.__struct_fields__)
+    assert set(schemas.Goals.__struct_fields__) == {goal.name for goal in fields(TestGoals)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "room", "more"),
+    [
+        (types.ReadOutAnswer, readout.ReadOut, {"status"}),
+        (types.ArmAnswer, readout.ArmReading, set()),
+        (types.EffectAnswer, effects.Effect, set()),
+        (types.SampleRatioAnswer, sample_ratio.SampleRatio, set()),
+        (types.VerdictAnswer, verdict.Verdict, set()),
+        (types.RobustAnswer, beside.RobustReading, set()),
+        (types.VarianceReductionAnswer, readout.VarianceReduction, set()),
+        (types.PairedTestAnswer, readout.PairedTest, set()),
+        (types.GuardrailAnswer, guardrails.GuardrailReading, set()),
+        (types.ComplierAnswer, compliance.ComplierEffect, set()),
+        (types.PlanAnswer, price_test.TestPlan, {"model"}),
+        (types.TestAndRollAnswer, sizing.TestAndRoll, {"n_per_arm_rounded", "profit"}),
+        (types.Priors, sizing.TwoArms, {"covariance", "switching_costs"}),
+    ],
+)
+def test_answers_about_price_tests_have_the_fields_of_the_room(
+    answer: type[msgspec.Struct], room: type[DataclassInstance], more: set[str]
+) -> None:
+    assert set(answer.__struct_fields__) == {part.name for part in fields(room)} | more
+
+
+def test_no_answer_is_an_open_object() -> None:
+    """Open are only what rooms below leave open: a job's request and result, what is told about a model, OpenAPI."""
+    left_open = {"Job", "ModelAnswer", "PublishedRecord", "OpenApi"}
+    for name, schema in build_document()["components"]["schemas"].items():
+        if name in left_open or "properties" not in schema:
+            continue
+        for field, part in schema["properties"].items():
+            assert part != {}, f"{name}.{field}"
+            bare = part.get("type") == "object" and not part.get("additionalProperties")
+            assert not bare, f"{name}.{field} is an open object"
 
 
 def test_the_client_has_every_operation_and_its_types() -> None:
