@@ -61,6 +61,20 @@ class Client:
         """Estimate demand from sales, as a job."""
         return self._ask(a.JobAccepted, "POST", "/v1/fits", body, headers=_once(idempotency_key))
 
+    def start_batch(self, body: s.BatchRequest, *, idempotency_key: str | None = None) -> a.JobAccepted:
+        """Recommend prices for all items of a fit on every draw, as a job."""
+        return self._ask(a.JobAccepted, "POST", "/v1/batches", body, headers=_once(idempotency_key))
+
+    def start_study(self, body: s.StudyRequest, *, idempotency_key: str | None = None) -> a.JobAccepted:
+        """Run a study, as a job."""
+        return self._ask(a.JobAccepted, "POST", "/v1/studies", body, headers=_once(idempotency_key))
+
+    def read_result(self, job: str) -> bytes:
+        """The file that a finished batch (JSON) or study (Markdown) wrote."""
+        with self._open("GET", f"/v1/jobs/{_part(job)}/result", None, {}) as answer:
+            content: bytes = answer.read()
+            return content
+
     def list_all_jobs(self, query: s.JobsQuery | None = None) -> a.JobsPage:
         """Jobs, the latest first."""
         return self._ask(a.JobsPage, "GET", "/v1/jobs", query=query)

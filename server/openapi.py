@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from importlib.metadata import version
+from importlib.resources import files
 from typing import Any
 
 import msgspec
@@ -24,11 +25,19 @@ WITH_BODY = (413, 415)
 ANSWER_HEADERS = {"X-Request-Id": "Id of the request, to be quoted when asking for help"}
 INTRODUCTION = """Prices with credible intervals and the reasons for them.
 
-From a sales file to an explained price: `POST /v1/uploads` the file, `POST /v1/fits` with the `sales` it gave you,
-watch `GET /v1/jobs/{job}` until it is done, `GET /v1/aliases/champion` for the version, `PUT /v1/aliases/champion`
-with the `published` model of the job and `If-Match`, then `GET /v1/items`, `GET /v1/items/{item}/recommendation` and
-`GET /v1/items/{item}/explanation`. Every number that is estimated comes with its interval and the model that gave it;
-changes are against today's price, per period."""
+From a sales file to an explained price, in a shell: `ADDRESS` is this server, `KEY` an API key, `sales.csv` a table
+with a row per item and period; columns called `item`, `category`, `period`, `price`, `quantity` and `cost` are found by
+themselves, others are named in the fit's `roles`.
+
+```sh
+{first_steps}```
+
+`POST /v1/uploads` keeps the file; `POST /v1/fits` starts a job that fits, tests the model on periods it has not seen
+and publishes it; `GET /v1/jobs/{{job}}/events` tells its progress up to its end, `GET /v1/jobs/{{job}}` its `result`.
+`PUT /v1/aliases/champion` lets the `published` model go live where its evidence passes the gate: `If-Match` carries the
+version that `GET /v1/aliases/champion` shows, in quotes. Within two seconds every process answers from it (before the
+very first promotion, 503). Every number that is estimated comes with its interval and the model that gave it; changes
+are against today's price, per period."""
 
 
 def build_document() -> dict[str, Any]:
@@ -45,7 +54,7 @@ def build_document() -> dict[str, Any]:
         "info": {
             "title": "bayes_pricing",
             "version": version("bayes-pricing"),
-            "description": INTRODUCTION,
+            "description": INTRODUCTION.format(first_steps=first_steps()),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -61,6 +70,11 @@ def build_document() -> dict[str, Any]:
             },
         },
     }
+
+
+def first_steps() -> str:
+    """The shell's lines from a sales file to an explained price, as the documentation shows them."""
+    return files("server.pages").joinpath("first_steps.sh").read_text()
 
 
 def describe(operation: Operation) -> dict[str, Any]:

@@ -204,6 +204,21 @@ class PublishRequest(Strict, frozen=True):
     seed: Seed = 1
 
 
+class BatchRequest(Strict, frozen=True):
+    """Recommend prices for every item of a saved fit, under a policy of its own."""
+
+    fit: Identity
+    policy: Policy = Policy()
+    seed: Seed = 1
+
+
+class StudyRequest(Strict, frozen=True):
+    """Run a study; its arguments are those of its command."""
+
+    name: Literal["course_coverage", "monitoring"]
+    arguments: Annotated[dict[str, Annotated[int, Meta(ge=0, le=10**6)]], Meta(max_length=10)] = {}
+
+
 class PromoteRequest(Strict, frozen=True):
     """Let a published model go live."""
 

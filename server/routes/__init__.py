@@ -14,6 +14,7 @@ def operations() -> tuple[Operation, ...]:
     """Every operation, in the order the documentation shows them."""
     from server.routes import (
         audit,
+        batches,
         categories,
         documents,
         experiments,
@@ -29,8 +30,8 @@ def operations() -> tuple[Operation, ...]:
     )
 
     rooms = (
-        uploads, fits, jobs, models, items, recommendations, what_if, categories, experiments, outcomes, audit, health,
-        documents,
+        uploads, fits, batches, jobs, models, items, recommendations, what_if, categories, experiments, outcomes, audit,
+        health, documents,
     )  # fmt: skip
     return tuple(operation for room in rooms for operation in room.OPERATIONS)
 

@@ -16,6 +16,8 @@ from server.store.jobs import cancel_job, find_job, job_events, list_jobs
 
 WATCH_SECONDS = 0.5
 LONGEST_WATCH_SECONDS = 3600.0
+SILENT_SECONDS = 10.0
+"""A stream says at least this often that it is alive, so that nobody on its way takes it for dead."""
 
 
 async def list_all_jobs(ask: Ask[JobsQuery, None]) -> Reply:
@@ -52,12 +54,16 @@ async def watch_job(ask: Ask[NoQuery, None]) -> Reply:
 
 async def events(service: Service, job_id: str, after: int) -> AsyncIterator[bytes]:
     """Events of a job as they come, then the job itself."""
+    spoken = anyio.current_time()
     with anyio.move_on_after(LONGEST_WATCH_SECONDS):
         while True:
             job = await in_thread(find_job, service.engine, job_id)
             for event in await in_thread(job_events, service.engine, job_id, after):
-                after = event.number
+                after, spoken = event.number, anyio.current_time()
                 yield b"id: %d\nevent: progress\ndata: %b\n\n" % (event.number, msgspec.json.encode(event))
+            if anyio.current_time() - spoken > SILENT_SECONDS:
+                spoken = anyio.current_time()
+                yield b": %b\n\n" % job.state.encode()
             if job.finished:
                 yield b"event: finished\ndata: %b\n\n" % msgspec.json.encode(job)
                 return

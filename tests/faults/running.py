@@ -58,8 +58,10 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(shop: Shop, *, workers: int = 2, environ: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """`serve` on a free port until the block ends."""
+def serving(
+    shop: Shop, *, workers: int = 2, environ: Mapping[str, str] | None = None, until: str = "/health/ready"
+) -> Iterator[Running]:
+    """`serve` on a free port, from when an address says 200 until the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -80,7 +82,7 @@ def serving(shop: Shop, *, workers: int = 2, environ: Mapping[str, str] | None =
     supervisor = subprocess.Popen([sys.executable, "-c", SERVE], env=os.environ | variables)
     address = f"http://127.0.0.1:{port}"
     try:
-        wait_until_ready(address, supervisor)
+        wait_until_ready(address, supervisor, path=until)
         yield Running(supervisor=supervisor, address=address, shop=shop)
     finally:
         if supervisor.poll() is None:
