@@ -84,6 +84,21 @@ class ChoicePosterior:
     diagnostics: Diagnostics
     seed: int
 
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """What there was to choose from."""
+        return self.data.alternatives
+
+    @property
+    def regressors(self) -> tuple[str, ...]:
+        """What utility depends on."""
+        return self.data.coefficients
+
+    def typical(self) -> Floats:
+        """Regressors (J, K) at the mean price and attributes of each alternative over the occasions that offered it."""
+        weight = self.data.available[:, :, None].astype(float)
+        return np.asarray((self.data.x * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1.0))
+
     def coefficients(self) -> xr.DataArray:
         """Population means, dims (chain, draw, coefficient)."""
         return xr.DataArray(
@@ -213,7 +228,7 @@ def fit_choice(
     """
     priors = priors if priors is not None else ChoicePriors()
     _require_identified(data, mixed=mixed)
-    choices = kernel_choices(data, *_prior_arrays(data, priors, mixed=mixed))
+    choices = kernel_choices(data, *choice_prior(data, priors, mixed=mixed))
     size = size_of(choices)
 
     def make_log_density() -> LogDensity:
@@ -281,8 +296,11 @@ def _constants(data: ChoiceData) -> bool:
     return any(name.startswith(CONSTANT) for name in data.coefficients)
 
 
-def _prior_arrays(data: ChoiceData, priors: ChoicePriors, *, mixed: bool) -> tuple[Floats, Floats, Floats]:
-    """Mean and sd of population coefficients, and root mean square spread between people, in regressor units."""
+def choice_prior(data: ChoiceData, priors: ChoicePriors, *, mixed: bool) -> tuple[Floats, Floats, Floats]:
+    """Mean and sd of population coefficients, and root mean square spread between people, in regressor units.
+
+    Arrays (K,); the last one is empty for equal tastes. They depend on what was on offer and not on what was chosen.
+    """
     inside = data.available.copy()
     if data.outside:
         inside[:, -1] = False

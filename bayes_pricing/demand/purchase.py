@@ -54,15 +54,11 @@ class PurchasePriors:
     bend_sd: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in self.__slots__[1:]:
+        for name in self.__slots__[1:]:  # all but the mean
             if not 0 < getattr(self, name) < float("inf"):
-                raise SpecError(
-                    f"PurchasePriors.{name} is {getattr(self, name)}; a prior scale is positive and finite."
-                )
+                raise SpecError(f"PurchasePriors.{name} is {getattr(self, name)}; a scale is positive and finite.")
         if not -float("inf") < self.elasticity_mean < 0:
-            raise SpecError(
-                f"PurchasePriors.elasticity_mean is {self.elasticity_mean}; a mean demand that falls is < 0."
-            )
+            raise SpecError(f"PurchasePriors.elasticity_mean is {self.elasticity_mean}; demand falls with price.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -105,8 +105,8 @@ def _within(posterior: PurchasePosterior, prices: Sequence[float] | Floats | Non
     outside = asked[~((asked >= tested[0]) & (asked <= tested[-1]))]
     if len(outside):
         raise SpecError(
-            f"The price {outside[0]:g} was not tested: prices from {tested[0]:g} to {tested[-1]:g} were; ask for one of "
-            "those, or test further out."
+            f"The price {outside[0]:g} was not tested: prices from {tested[0]:g} to {tested[-1]:g} were; ask for one "
+            "of those, or test further out."
         )
     return asked
 

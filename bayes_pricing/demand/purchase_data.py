@@ -1,4 +1,4 @@
-"""Offers at a price that were taken or not: one row per offer, or per group of equal offers with its number of trials."""
+"""Offers at a price that were taken or not: one row per offer, or per group of equal offers with its trials."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 r"""Compiled log density of purchase probability against price.
 
-.. math:: y_i \sim \text{Binomial}(n_i, \pi_i), \quad \text{logit}\, \pi_i = x_i'\beta - D \sum_m w_m \tilde I_m(p_i), \quad
+.. math:: y_i \sim \text{Binomial}(n_i, \pi_i), \quad
+          \text{logit}\, \pi_i = x_i'\beta - D \sum_m w_m \tilde I_m(p_i), \quad
           w = \text{softmax}(\log c + \tau z)
 
 with :math:`\beta \sim N(m, \operatorname{diag}(s^2))`, :math:`D \sim N^+(d, s_D^2)`, :math:`\tau \sim N^+(0, t^2)` and
@@ -93,7 +94,7 @@ def log_posterior(coordinates: Floats, offers: Offers, gradient: Floats) -> floa
 def _add_curve(
     coordinates: Floats, offers: Offers, weight: Floats, pull: Floats, drop: float, tau: float, gradient: Floats
 ) -> float:
-    """Prior of the curve and the gradient of its coordinates, `pull` the slope of the likelihood in each step's size."""
+    """Prior of the curve and the gradient of its coordinates; `pull` is the likelihood's slope in each step."""
     k, m = offers.x.shape[1], offers.steps.shape[1]
     mean = 0.0
     for a in range(m):

@@ -35,7 +35,7 @@ def test_linear_probability_is_the_published_one() -> None:
 @pytest.mark.slow
 def test_both_shapes_agree_with_it_and_loo_keeps_the_simpler() -> None:
     """Mean marginal effects within half a standard error of the linear model's, which is a line through the curve."""
-    data = apples()
+    data = apples(())
     linear = linear_probability(data)
     fits = [fit_purchase(data, shape, seed=2, randomised=True, draws=500, tune=300) for shape in ("logistic", "curve")]
     for fitted in fits:
