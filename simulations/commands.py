@@ -30,99 +30,71 @@ class DemoFlags:
 def simulate(
     *,
     out: Path,
-    market: Literal["courses", "retail"] = "courses",
+    market: Literal["courses", "tutoring", "studio", "retail"] = "courses",
     scenario: str = "base",
     url: str | None = None,
-    learners: int = 10_000,
-    teachers: int = 500,
-    courses: int = 2_000,
-    weeks: int = 52,
-    enrollments: float = 50_000.0,
+    learners: int | None = None,
+    teachers: int | None = None,
+    courses: int | None = None,
+    weeks: int | None = None,
+    enrollments: float | None = None,
     seed: int = 1,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> Answer:
-    """Simulate a market with known truth: its sales (of courses also the tables behind them), and the truth apart.
+    """Simulate a market with known truth: its sales, with the tables behind them where there are some, and the truth.
 
     Example: bayes-pricing simulate --out market --courses 500 --enrollments 12500 --seed 7
 
     Parameters
     ----------
     out
-        Folder for truth.json, sales.parquet and, for courses without --url, market.db (SQLite).
+        Folder for truth.json, sales.parquet (of studios panel.parquet) and, for courses and tutoring without --url,
+        market.db (SQLite).
     market
-        Courses, or products in stores; of the flags below retail reads --scenario and --seed, courses all others.
+        Courses for tokens, tutors' sessions with a commission, levers of fitness studios, or products in stores.
     scenario
-        Retail only: base, endogenous, sparse, stock-outs, promotion, substitutes, drift or composition.
+        Of retail: base, endogenous, sparse, stock-outs, promotion, substitutes, drift or composition; of tutoring:
+        base, endogenous or sparse; courses and studios have base alone.
     url
-        Database for the tables instead, e.g. postgresql://USER@HOST/NAME.
+        Of courses and tutoring: database for the tables instead, e.g. postgresql://USER@HOST/NAME.
     learners
-        Buyers who may enroll each week.
+        Of courses: buyers who may enroll each week; 10,000 when left out.
     teachers
-        Owners of the courses.
+        Of courses: their owners; 500 when left out.
     courses
-        Items on sale.
+        Of courses: items on sale; 2,000 when left out.
     weeks
-        Weeks of sales.
+        Of courses: weeks of sales; 52 when left out.
     enrollments
-        Expected number of sales over all weeks; what is realised is random around it.
+        Of courses: expected number of sales over all weeks; 50,000 when left out. What is realised is random around it.
     seed
         Same seed, same market.
     json
         One JSON document on standard output.
     """
-    from simulations.markets.course_settings import CourseMarketSettings
-    from simulations.markets.courses import simulate_courses, write_market
+    from simulations.simulating import answer_courses, answer_retail, answer_studio, answer_tutoring
 
+    sizes = {
+        "learners": learners,
+        "teachers": teachers,
+        "courses": courses,
+        "weeks": weeks,
+        "expected_enrollments": enrollments,
+    }
+    given = {name: value for name, value in sizes.items() if value is not None}
+    if given and market != "courses":
+        raise SpecError(f"{', '.join(given)} can be set for courses only; the {market} market has a size of its own.")
+    if url is not None and market in ("retail", "studio"):
+        raise SpecError(f"--url is for courses and tutoring; the {market} market has no tables.")
+    if scenario != "base" and market in ("courses", "studio"):
+        raise SpecError(f"--market {market} has no scenario {scenario!r}, only base; retail and tutoring have more.")
     if market == "retail":
-        return _simulate_retail(out, scenario, seed)
-    settings = CourseMarketSettings(
-        learners=learners,
-        teachers=teachers,
-        courses=courses,
-        weeks=weeks,
-        expected_enrollments=enrollments,
-    )
-    with progress_bar() as progress:
-        simulated = simulate_courses(settings, seed, lambda done, label: progress(0.5 * done, label))
-        files = write_market(simulated, out, url, lambda done, label: progress(0.5 + 0.5 * done, label))
-    rows = {name: table.height for name, table in simulated.tables.items()}
-    document = {
-        "status": "ok",
-        "seed": seed,
-        "database": _without_password(files.database),
-        "sales": str(files.sales),
-        "truth": str(files.truth),
-        "rows": rows,
-    }
-    text = "\n".join(
-        [
-            f"A market of {courses:,} courses and {learners:,} learners over {weeks} weeks, seed {seed}:",
-            *(f"  {name:<24}{count:>12,} rows" for name, count in rows.items()),
-            f"Tables in {document['database']}, weekly sales in {files.sales}, the truth in {files.truth}.",
-        ]
-    )
-    return Answer(document=document, text=text)
-
-
-def _simulate_retail(out: Path, scenario: str, seed: int) -> Answer:
-    from simulations.markets.retail import simulate_retail, write_retail
-    from simulations.markets.retail_settings import retail_scenario
-
-    simulated = simulate_retail(retail_scenario(scenario), seed)
-    sales, truth = write_retail(simulated, out)
-    document = {
-        "status": "ok",
-        "seed": seed,
-        "scenario": scenario,
-        "sales": str(sales),
-        "truth": str(truth),
-        "rows": {"sales": simulated.sales.height},
-    }
-    text = (
-        f"A retail market, scenario {scenario}, seed {seed}: {len(simulated.truth.items):,} products in stores over "
-        f"{simulated.truth.settings.weeks} weeks.\nWeekly sales in {sales}, the truth in {truth}."
-    )
-    return Answer(document=document, text=text)
+        return answer_retail(out, scenario, seed)
+    if market == "tutoring":
+        return answer_tutoring(out, scenario, seed, url)
+    if market == "studio":
+        return answer_studio(out, seed)
+    return answer_courses(out, given, seed, url)
 
 
 def demo(
@@ -311,9 +283,3 @@ def calibrate(
 def _free_folder(parent: Path) -> Path:
     """The first folder ``bayes-pricing-demo-N`` that does not exist yet."""
     return next(path for number in itertools.count(1) if not (path := parent / f"bayes-pricing-demo-{number}").exists())
-
-
-def _without_password(url: str) -> str:
-    from sqlalchemy.engine import make_url
-
-    return make_url(url).render_as_string(hide_password=True)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
@@ -112,13 +113,15 @@ def _transaction(url: str, must_exist: bool = True) -> Iterator[Connection]:
         engine.dispose()
 
 
-def create_economy(url: str) -> None:
-    """Create the empty tables of a token market, with their keys and checks; empty ones that are there stay.
+def create_economy(url: str, schema: sa.MetaData = METADATA) -> None:
+    """Create the empty tables of a market, with their keys and checks; empty ones that are there stay.
 
     Parameters
     ----------
     url : str
         ``sqlite:///FILE`` or ``postgresql://USER@HOST/NAME``.
+    schema : MetaData
+        Tables of the market; those of the token market unless said otherwise.
 
     Raises
     ------
@@ -134,19 +137,19 @@ def create_economy(url: str) -> None:
     0
     """
     with _transaction(url, must_exist=False) as connection:
-        there = set(sa.inspect(connection).get_table_names()) & set(METADATA.tables)
-        taken = [
-            name for name in sorted(there) if connection.execute(sa.select(METADATA.tables[name]).limit(1)).first()
-        ]
+        there = set(sa.inspect(connection).get_table_names()) & set(schema.tables)
+        taken = [name for name in sorted(there) if connection.execute(sa.select(schema.tables[name]).limit(1)).first()]
         if taken:
             raise StorageError(
                 f"The database holds rows in {', '.join(taken)} already: choose an empty one, or remove these tables."
             )
-        METADATA.create_all(connection)
+        schema.create_all(connection)
 
 
-def write_economy(url: str, tables: Mapping[str, pl.DataFrame], progress: Progress | None = None) -> None:
-    """Fill the tables of a token market in one transaction: all rows or none.
+def write_economy(
+    url: str, tables: Mapping[str, pl.DataFrame], progress: Progress | None = None, schema: sa.MetaData = METADATA
+) -> None:
+    """Fill the tables of a market in one transaction: all rows or none.
 
     Parameters
     ----------
@@ -156,6 +159,8 @@ def write_economy(url: str, tables: Mapping[str, pl.DataFrame], progress: Progre
         Rows by table name; columns as in the schema. Parents are written before their children.
     progress : callable, optional
         Called with the finished share of the work and a label.
+    schema : MetaData
+        Tables of the market; those of the token market unless said otherwise.
 
     Raises
     ------
@@ -172,17 +177,17 @@ def write_economy(url: str, tables: Mapping[str, pl.DataFrame], progress: Progre
     ...     write_economy(f"sqlite:///{folder}/market.db",
     ...                   {"teachers": pl.DataFrame({"teacher_id": [1], "joined_on": [date(2025, 1, 1)]})})
     """
-    unknown = sorted(set(tables) - set(METADATA.tables))
+    unknown = sorted(set(tables) - set(schema.tables))
     if unknown:
-        raise SpecError(f"Unknown tables {unknown}; the schema has {', '.join(METADATA.tables)}.")
+        raise SpecError(f"Unknown tables {unknown}; the schema has {', '.join(schema.tables)}.")
     for name, frame in tables.items():
-        wanted = METADATA.tables[name].columns.keys()
+        wanted = schema.tables[name].columns.keys()
         if sorted(frame.columns) != sorted(wanted):
             raise SpecError(f"Table {name} has columns {frame.columns}; the schema has {wanted}.")
     total = max(1, sum(frame.height for frame in tables.values()))
     done = 0
     with _transaction(url) as connection:
-        for table in METADATA.sorted_tables:
+        for table in schema.sorted_tables:
             for chunk in tables.get(table.name, pl.DataFrame()).iter_slices(CHUNK_ROWS):
                 _insert(connection, table, chunk.select(table.columns.keys()))
                 done += chunk.height
@@ -279,11 +284,38 @@ def read_course_sales(url: str) -> pl.LazyFrame:
     """
     columns = {"item": pl.String(), "category": pl.String(), "period": pl.Date()}
     schema: dict[str, pl.DataType] = columns | dict.fromkeys(("price_cents", "quantity", "unit_cost_cents"), pl.Int64())
-    with _transaction(url) as connection:
-        rows = connection.execute(course_sales_query()).fetchall()
-    frame = pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")
+    frame = read_query(url, course_sales_query(), schema)
     price, cost = in_currency("price_cents").alias("price"), in_currency("unit_cost_cents").alias("cost")
     return frame.lazy().select("item", "category", "period", price, "quantity", cost).sort("item", "period")
+
+
+def read_query(url: str, query: sa.Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Rows that a query of a market's tables gives, as a frame.
+
+    Parameters
+    ----------
+    url : str
+    query : Select
+        Its columns in the order of the schema.
+    schema : mapping of column to polars type
+
+    Raises
+    ------
+    StorageError
+        If the database or one of the tables is not there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     url = f"sqlite:///{folder}/market.db"
+    ...     create_economy(url)
+    ...     read_query(url, sa.select(sa.func.count()).select_from(COURSES), {"courses": pl.Int64()}).item()
+    0
+    """
+    with _transaction(url) as connection:
+        rows = connection.execute(query).fetchall()
+    return pl.DataFrame([tuple(row) for row in rows], schema=dict(schema), orient="row")
 
 
 def read_economy_metrics(url: str, first_day: date, last_day: date) -> EconomyMetrics:

@@ -15,8 +15,7 @@ from scipy.special import ndtr, pdtrik
 from bayes_pricing.data.panel import SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
 from simulations.markets.course_optimum import optimal_prices
-from simulations.markets.course_truth import CourseMarketTruth, choice_shares
-from simulations.markets.courses import CourseMarket
+from simulations.markets.course_truth import ChoiceTruth, choice_shares
 from simulations.markets.retail import RetailMarket, retail_panel
 from simulations.markets.retail_truth import log_expected_units, retail_optimal_prices
 
@@ -168,9 +167,22 @@ class RetailArena:
         return retail_optimal_prices(self.market.truth, ahead)
 
 
+class ChoiceMarket(Protocol):
+    """A market of segments that choose among items and nothing: courses, or tutoring sessions."""
+
+    @property
+    def truth(self) -> ChoiceTruth:
+        """What decides expected demand."""
+        ...
+
+    def sales(self) -> pl.DataFrame:
+        """Weekly sales up to today."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CourseArena:
-    """The course market as a game; weekly counts are drawn as independent Poisson numbers with the choices' means.
+    """The course or tutoring market as a game; weekly counts are independent Poisson numbers with the choices' means.
 
     Examples
     --------
@@ -183,10 +195,10 @@ class CourseArena:
     True
     """
 
-    market: CourseMarket
+    market: ChoiceMarket
 
     @property
-    def truth(self) -> CourseMarketTruth:
+    def truth(self) -> ChoiceTruth:
         """What decides expected demand."""
         return self.market.truth
 
@@ -212,7 +224,7 @@ class CourseArena:
 
     @property
     def commission(self) -> float:
-        """Share that refunds and payouts take."""
+        """Share that refunds, payouts or mentors take."""
         return self.truth.commission
 
     @property
@@ -230,12 +242,13 @@ class CourseArena:
         return self.market.sales()
 
     def panel(self, sales: pl.DataFrame) -> SalesPanel:
-        """Sales with their roles."""
-        return SalesPanel.from_frame(sales, ColumnRoles.resolve(sales.columns))
+        """Sales with their roles; what an hour costs a mentor is an instrument."""
+        instruments = ("mentor_cost",) if "mentor_cost" in sales.columns else ()
+        return SalesPanel.from_frame(sales, ColumnRoles.resolve(sales.columns, instruments=instruments))
 
     def period(self, ahead: int) -> date:
         """First day of a week after the last of the sales, from 1."""
-        return self.truth.settings.last_week + timedelta(weeks=ahead)
+        return self.truth.last_week + timedelta(weeks=ahead)
 
     def expected_units(self, prices: Floats, ahead: int) -> Floats:
         """Expected enrollments of every course in a week; demand does not change in time."""
@@ -263,7 +276,7 @@ class CourseArena:
         return np.clip(np.exp(found.x), truth.lowest_price, truth.highest_price)
 
 
-def course_profit(truth: CourseMarketTruth, prices: Floats) -> tuple[float, Floats]:
+def course_profit(truth: ChoiceTruth, prices: Floats) -> tuple[float, Floats]:
     r"""Expected weekly profit of all courses together, and its gradient in log prices.
 
     .. math:: \frac{\partial \Pi}{\partial \log p_k} = \sum_s N_s P_{sk} \Bigl[(1 - \kappa) p_k
@@ -271,7 +284,7 @@ def course_profit(truth: CourseMarketTruth, prices: Floats) -> tuple[float, Floa
 
     Parameters
     ----------
-    truth : CourseMarketTruth
+    truth : ChoiceTruth
     prices : array (item,)
         Currency.
 

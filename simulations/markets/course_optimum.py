@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bayes_pricing.errors import SpecError
-from simulations.markets.course_truth import CourseMarketTruth
+from simulations.markets.course_truth import ChoiceTruth
 
 Floats = NDArray[np.float64]
 
@@ -15,7 +15,7 @@ _GRID = 65
 _HALVINGS = 50
 
 
-def expected_profit(truth: CourseMarketTruth, prices: Floats) -> tuple[Floats, Floats]:
+def expected_profit(truth: ChoiceTruth, prices: Floats) -> tuple[Floats, Floats]:
     r"""Expected weekly profit of each course when it alone changes its price, and its derivative in log price.
 
     .. math:: \Pi_j(p) = E_j(p)\,\bigl((1-\kappa) p - c_j\bigr), \qquad
@@ -26,7 +26,7 @@ def expected_profit(truth: CourseMarketTruth, prices: Floats) -> tuple[Floats, F
 
     Parameters
     ----------
-    truth : CourseMarketTruth
+    truth : ChoiceTruth
     prices : array (item,)
         Currency, in the truth's item order; each is that item's own, the others stay at today's.
 
@@ -58,7 +58,7 @@ def expected_profit(truth: CourseMarketTruth, prices: Floats) -> tuple[Floats, F
     return units * margin, units * kept + slope * margin
 
 
-def optimal_prices(truth: CourseMarketTruth, stretch: float) -> pl.DataFrame:
+def optimal_prices(truth: ChoiceTruth, stretch: float) -> pl.DataFrame:
     r"""The price of each course that earns most, the others at today's prices.
 
     An optimum inside the range meets Lerner's condition
@@ -67,7 +67,7 @@ def optimal_prices(truth: CourseMarketTruth, stretch: float) -> pl.DataFrame:
 
     Parameters
     ----------
-    truth : CourseMarketTruth
+    truth : ChoiceTruth
     stretch : float, at least 1
         Prices searched: from the lowest posted price over this to the highest times this; 1 does not extrapolate.
 

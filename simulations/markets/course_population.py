@@ -30,7 +30,7 @@ def _draw_attraction(settings: CourseMarketSettings, category: Integers, rng: np
     """Utilities at the centre of the price range up to a shift, dims (segment, item): popularity, taste, activity."""
     popularity = rng.normal(0, 0.4, settings.categories)[category]
     popularity = popularity + rng.normal(0, settings.popularity_sd, settings.courses)
-    taste = rng.normal(0, 0.5, (settings.segments, settings.categories))[:, category]
+    taste = rng.normal(0, settings.taste_sd, (settings.segments, settings.categories))[:, category]
     utility = popularity + taste
     utility = utility - np.log(np.exp(utility).sum(axis=1, keepdims=True))
     activity = rng.normal(0, 0.6, settings.segments)

@@ -31,6 +31,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "elasticity_between_items": (0.0, 1.0, "sd of items around their category"),
     "segment_offset_sd": (0.0, 1.0, "sd of price sensitivity between segments"),
     "popularity_sd": (0.0, 2.0, "sd of log popularity within a category"),
+    "taste_sd": (0.0, 3.0, "sd of a segment's taste for a category"),
     "price_points": (7, 15, "distinct prices of a course"),
     "price_log_sd": (LOWEST_PRICE_LOG_SD, 0.6, "within-course sd of log price"),
     "cents_per_token": (1, 1000, "cents a token costs"),
@@ -60,6 +61,8 @@ class CourseMarketSettings:
         Sd of the price sensitivity of segments around a course's own; it makes elasticity bend with price.
     popularity_sd : float
         Sd of log popularity of courses within a category.
+    taste_sd : float
+        Sd of what a segment likes a category more or less than another, in units of utility.
     price_points : int
         Distinct prices each course cycles through.
     price_log_sd : float
@@ -100,6 +103,7 @@ class CourseMarketSettings:
     elasticity_between_items: float = 0.5
     segment_offset_sd: float = 0.25
     popularity_sd: float = 0.8
+    taste_sd: float = 0.5
     price_points: int = 7
     price_log_sd: float = LOWEST_PRICE_LOG_SD
     cents_per_token: int = 1

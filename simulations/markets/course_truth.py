@@ -2,22 +2,105 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import polars as pl
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayes_pricing.errors import SpecError, StorageError
+from bayes_pricing.errors import SpecError
 from simulations.markets.course_settings import CourseMarketSettings
+from simulations.markets.truth_file import read_truth_file, write_truth_file
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+
+class ChoiceTruth(Protocol):
+    """What expected demand and best prices follow from where segments of buyers choose among items and nothing.
+
+    Courses and tutoring sessions are both such markets; the fields are those of :class:`CourseMarketTruth`.
+    """
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Names, sorted."""
+        ...
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Names, sorted."""
+        ...
+
+    @property
+    def category(self) -> Integers:
+        """Index of each item's category."""
+        ...
+
+    @property
+    def segment_sizes(self) -> Integers:
+        """Expected buyers per segment who choose in a week."""
+        ...
+
+    @property
+    def attraction(self) -> Floats:
+        """Utility at today's prices, dims (segment, item)."""
+        ...
+
+    @property
+    def sensitivity(self) -> Floats:
+        """Fall of utility per unit of log price, dims (segment, item)."""
+        ...
+
+    @property
+    def current_price(self) -> Floats:
+        """Today's price in currency."""
+        ...
+
+    @property
+    def lowest_price(self) -> Floats:
+        """Lowest posted price in currency."""
+        ...
+
+    @property
+    def highest_price(self) -> Floats:
+        """Highest posted price in currency."""
+        ...
+
+    @property
+    def unit_cost(self) -> Floats:
+        """Cost of one sale to the platform in currency, commission apart."""
+        ...
+
+    @property
+    def commission(self) -> float:
+        """Share of the price that does not stay with the platform."""
+        ...
+
+    @property
+    def elasticity(self) -> Floats:
+        """Own-price elasticity of each item at today's prices."""
+        ...
+
+    @property
+    def category_mean(self) -> Floats:
+        """Mean of the distribution each category's elasticities are drawn from."""
+        ...
+
+    @property
+    def elasticity_mean(self) -> float:
+        """Mean of the distribution the category means are drawn from."""
+        ...
+
+    @property
+    def last_week(self) -> date:
+        """First day of the last week, whose prices are today's."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,6 +183,16 @@ class CourseMarketTruth:
         """Share of the posted price that payouts and refunds take from the platform."""
         return self.settings.commission
 
+    @property
+    def elasticity_mean(self) -> float:
+        """Mean of the distribution the category means are drawn from."""
+        return self.settings.elasticity_mean
+
+    @property
+    def last_week(self) -> date:
+        """First day of the last week, whose prices are today's."""
+        return self.settings.last_week
+
 
 def choice_shares(attraction: Floats, sensitivity: Floats, log_ratio: Floats) -> Floats:
     """Probability that a learner of a segment buys a course in a week, dims (segment, item).
@@ -160,7 +253,7 @@ def solve_sensitivity(attraction: Floats, sizes: Integers, offset: Floats, elast
     return common + offset[:, None]
 
 
-def _price_rows(truth: CourseMarketTruth, prices: xr.DataArray) -> tuple[xr.DataArray, Iterator[Floats]]:
+def _price_rows(truth: ChoiceTruth, prices: xr.DataArray) -> tuple[xr.DataArray, Iterator[Floats]]:
     """Prices in the truth's item order, and their rows as log ratios to today's, one per leading index."""
     missing = sorted(set(truth.items) ^ set(prices.coords["item"].values.tolist())) if "item" in prices.coords else []
     if "item" not in prices.coords or missing:
@@ -175,7 +268,7 @@ def _price_rows(truth: CourseMarketTruth, prices: xr.DataArray) -> tuple[xr.Data
     return ordered, iter(rows)
 
 
-def current_prices(truth: CourseMarketTruth) -> xr.DataArray:
+def current_prices(truth: ChoiceTruth) -> xr.DataArray:
     """Today's prices, dims (item,), in currency: those of the last week.
 
     Examples
@@ -189,7 +282,7 @@ def current_prices(truth: CourseMarketTruth) -> xr.DataArray:
     return xr.DataArray(truth.current_price.copy(), dims=("item",), coords={"item": list(truth.items)}, name="price")
 
 
-def expected_units(truth: CourseMarketTruth, prices: xr.DataArray) -> xr.DataArray:
+def expected_units(truth: ChoiceTruth, prices: xr.DataArray) -> xr.DataArray:
     r"""Expected enrollments of each course per week at given prices.
 
     .. math:: E_j(p) = \sum_s N_s \frac{\exp u_{sj}(p_j)}{1 + \sum_k \exp u_{sk}(p_k)}
@@ -227,7 +320,7 @@ def expected_units(truth: CourseMarketTruth, prices: xr.DataArray) -> xr.DataArr
     return ordered.copy(data=units.reshape(ordered.shape)).rename("expected_units")
 
 
-def true_elasticities(truth: CourseMarketTruth) -> pl.DataFrame:
+def true_elasticities(truth: ChoiceTruth) -> pl.DataFrame:
     """True own-price elasticity at today's prices of every item, every category and the population.
 
     Rows above the item are means of their level's distribution; beside them stands the mean of the members that
@@ -249,7 +342,7 @@ def true_elasticities(truth: CourseMarketTruth) -> pl.DataFrame:
     """
     counts = np.bincount(truth.category, minlength=len(truth.categories))
     members = np.bincount(truth.category, weights=truth.elasticity, minlength=len(truth.categories)) / counts
-    mean = truth.settings.elasticity_mean
+    mean = truth.elasticity_mean
     return pl.DataFrame(
         {
             "level": ["item"] * len(truth.items) + ["category"] * len(truth.categories) + ["population"],
@@ -292,7 +385,6 @@ def true_propensities(truth: CourseMarketTruth) -> pl.DataFrame:
 
 
 _FORMAT = "course-market-truth/1"
-_INTEGER_FIELDS = ("category", "learner_segment")
 
 
 def write_truth(truth: CourseMarketTruth, path: Path) -> None:
@@ -310,11 +402,7 @@ def write_truth(truth: CourseMarketTruth, path: Path) -> None:
     >>> bool((again.sensitivity == truth.sensitivity).all())
     True
     """
-    settings = asdict(truth.settings) | {"first_week": truth.settings.first_week.isoformat()}
-    content = {field.name: getattr(truth, field.name) for field in fields(truth) if field.name != "settings"}
-    plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in content.items()}
-    document = {"format": _FORMAT, "settings": settings} | plain
-    path.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
+    write_truth_file(truth, path, _FORMAT)
 
 
 def read_truth(path: Path) -> CourseMarketTruth:
@@ -332,18 +420,4 @@ def read_truth(path: Path) -> CourseMarketTruth:
         ...
     bayes_pricing.errors.StorageError: nowhere.json is no course-market-truth/1 file: simulate the market again.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document.pop("format") != _FORMAT:
-            raise ValueError("another format")
-        settings = document.pop("settings")
-        first_week = date.fromisoformat(settings.pop("first_week"))
-        document["settings"] = CourseMarketSettings(first_week=first_week, **settings)
-        for name in ("items", "categories"):
-            document[name] = tuple(document[name])
-        arrays = {name: value for name, value in document.items() if isinstance(value, list)}
-        for name, value in arrays.items():
-            document[name] = np.array(value, dtype=np.int64 if name in _INTEGER_FIELDS else np.float64)
-        return CourseMarketTruth(**document)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StorageError(f"{path} is no {_FORMAT} file: simulate the market again.") from error
+    return read_truth_file(path, _FORMAT, CourseMarketTruth, CourseMarketSettings)

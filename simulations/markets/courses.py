@@ -110,23 +110,47 @@ def _build_prices(settings: CourseMarketSettings, schedule: Integers) -> pl.Data
     )
 
 
+def draw_buyers(members: Integers, share: NDArray[np.float64], rng: np.random.Generator) -> tuple[Integers, Integers]:
+    """Who of a segment buys in a week, and what: one independent choice per member, at most one item each.
+
+    Every member faces the same logit, so the number of buyers is binomial, who they are is a sample without
+    replacement, and what they buy is multinomial.
+
+    Parameters
+    ----------
+    members : int array
+        Learners of the segment.
+    share : array (item,)
+        Probability that a member takes the item; the rest takes none.
+    rng : Generator
+
+    Returns
+    -------
+    buyers, items : int arrays of equal length
+
+    Examples
+    --------
+    >>> buyers, items = draw_buyers(np.arange(10), np.array([0.0, 1.0]), np.random.default_rng(1))
+    >>> sorted(buyers.tolist()) == list(range(10)), set(items.tolist())
+    (True, {1})
+    """
+    buying = share.sum()
+    buyers = rng.choice(members, size=rng.binomial(members.size, buying), replace=False)
+    return buyers, np.repeat(np.arange(share.size), rng.multinomial(buyers.size, share / buying))
+
+
 def _draw_choices(
     truth: CourseMarketTruth, schedule: Integers, rng: np.random.Generator, report: Progress
 ) -> pl.DataFrame:
-    """One row per sale: `learner_id`, `course_id`, `week_start`, `price_tokens`.
-
-    Every learner of a segment faces the same logit, so the number of buyers is binomial, who they are is a sample
-    without replacement, and what they buy is multinomial: exactly one independent choice per learner and week.
-    """
+    """One row per sale: `learner_id`, `course_id`, `week_start`, `price_tokens`."""
     members = [np.flatnonzero(truth.learner_segment == segment) for segment in range(len(truth.attraction))]
     log_ratio = np.log(schedule / schedule[:, -1:]).T
     learners, courses, sold_in_week = [], [], np.zeros(len(log_ratio), dtype=np.int64)
     for week, row in enumerate(log_ratio):
         for learner, share in zip(members, choice_shares(truth.attraction, truth.sensitivity, row), strict=True):
-            buying = share.sum()
-            buyers = rng.choice(learner, size=rng.binomial(learner.size, buying), replace=False)
+            buyers, items = draw_buyers(learner, share, rng)
             learners.append(buyers)
-            courses.append(np.repeat(np.arange(share.size), rng.multinomial(buyers.size, share / buying)))
+            courses.append(items)
             sold_in_week[week] += buyers.size
         report(0.1 + 0.5 * (week + 1) / len(log_ratio), "learners choose")
     week_of_sale, course = np.repeat(np.arange(len(log_ratio)), sold_in_week), np.concatenate(courses)
