@@ -15,6 +15,8 @@ from scipy.special import stdtrit
 from bayes_pricing.baselines.noise import CountNoise, LogResiduals, UnitsNoise
 from bayes_pricing.baselines.protocol import Elasticities, Floats, SalesRows, UnitModel, resolve_unit_model
 from bayes_pricing.baselines.regressors import ROWS_OF_A_LEAF, one_thread
+from bayes_pricing.demand.instruments import build_instrument_rows, check_first_stage
+from bayes_pricing.demand.instruments_report import WEAK_F
 from bayes_pricing.errors import Finding, Refusal, SpecError
 
 Ints = NDArray[np.int64]
@@ -39,6 +41,10 @@ class DoubleMachineLearning:
     Where some row sold nothing, `y` is units over the item's mean units, and the slope is divided by the mean of `y`:
     with residual prices near normal that is the mean elasticity itself (Stein's lemma), with no logarithm of zero.
 
+    Where the rows have instruments, they are freed of the same effects and of what the nuisance predicts,
+    :math:`\tilde x` is projected on them, and the projection is the instrument of :math:`\tilde x`: the partially
+    linear model with instruments (section 4.2 there).
+
     Attributes
     ----------
     seed : int
@@ -49,6 +55,8 @@ class DoubleMachineLearning:
         Nominal coverage of the intervals.
     folds, splits : int
         At least 2 folds; at least 1 split.
+    instrumented : bool
+        Whether to use instruments where the rows have them; otherwise prices are taken as given.
 
     References
     ----------
@@ -71,6 +79,7 @@ class DoubleMachineLearning:
     probability: float = 0.9
     folds: int = 5
     splits: int = 5
+    instrumented: bool = True
 
     def __post_init__(self) -> None:
         if not self.folds >= 2:
@@ -88,20 +97,25 @@ class DoubleMachineLearning:
         Raises
         ------
         Refusal
-            If log units are asked for and some row sold nothing, or there are fewer items than folds.
+            If log units are asked for and some row sold nothing, there are fewer items than folds, or the instruments
+            are weak.
         """
         started = time.perf_counter()
+        train = train if self.instrumented else train.without_instruments()
         model = resolve_unit_model(self.unit_model, train)
+        how = f"{'relative units' if model == 'counts' else 'log units'}{', instrumented' if train.instruments else ''}"
         rows = _Rows.of(train, model)
         if rows.item.max() + 1 < self.folds:
             raise Refusal([_too_few_items(int(rows.item.max()) + 1, self.folds)])
+        if train.instruments:
+            _refuse_weak(rows, train.instruments)
         rng = np.random.default_rng(self.seed)
         estimates = [_estimate(rows, self.folds, rng) for _ in range(self.splits)]
         slopes = np.median([slope for slope, _influence in estimates], axis=0)
         influence = np.mean([part for _slope, part in estimates], axis=0)
         spread = np.median([(slope - slopes) ** 2 for slope, _influence in estimates], axis=0)
         fitted = FittedDoubleMachineLearning(
-            name=f"double machine learning ({'relative units' if model == 'counts' else 'log units'})",
+            name=f"double machine learning ({how})",
             seconds=0.0,
             probability=self.probability,
             group=train.group,
@@ -228,6 +242,7 @@ class _Rows:
     price: Floats
     scale: Floats  # per category: the mean of the target in levels (1 in logs)
     nuisance: Floats
+    instruments: tuple[Floats, ...]  # free of item and period effects
     item: Ints
     group: Ints
     categories: dict[str, int]
@@ -260,6 +275,9 @@ class _Rows:
             price=_within(frame["x"].to_numpy(), unit, time_),
             scale=np.ones(len(categories)) if model == "log" else np.bincount(group, y) / np.bincount(group),
             nuisance=np.column_stack(features),
+            instruments=tuple(
+                _within(frame[name].cast(pl.Float64).to_numpy(), unit, time_) for name in train.instruments
+            ),
             item=(frame["item"].rank("dense").cast(pl.Int64) - 1).to_numpy(),
             group=group,
             categories=categories,
@@ -294,20 +312,48 @@ def _estimate(rows: _Rows, folds: int, rng: np.random.Generator) -> tuple[Floats
     """Slope per category, and each item's influence on it, dims (category, item), of one split of the items."""
     n_items, n_groups = int(rows.item.max()) + 1, rows.scale.size
     fold = rng.permutation(np.arange(n_items) % folds)[rows.item]
-    y, x = (_residual(rows.nuisance, values, fold, folds) for values in (rows.target, rows.price))
-    squares = np.bincount(rows.group, x**2, minlength=n_groups)
+    series = (rows.target, rows.price, *rows.instruments)
+    y, x, *z = (_residual(rows.nuisance, values, fold, folds) for values in series)
+    moving = _projected(x, z) if z else x
+    squares = np.bincount(rows.group, moving * x, minlength=n_groups)
     counts = np.bincount(rows.group, minlength=n_groups)
     moved = squares > LEAST_PRICE_VARIANCE * np.maximum(counts, 1)
     slope = np.divide(
-        np.bincount(rows.group, x * y, minlength=n_groups), squares, out=np.full(n_groups, np.nan), where=moved
+        np.bincount(rows.group, moving * y, minlength=n_groups), squares, out=np.full(n_groups, np.nan), where=moved
     )
     left = y - np.nan_to_num(slope)[rows.group] * x
     influence = np.zeros((n_groups, n_items))
-    np.add.at(influence, (rows.group, rows.item), x * left)
+    np.add.at(influence, (rows.group, rows.item), moving * left)
     clusters = (influence != 0).sum(axis=1)
     inflate = np.sqrt(clusters / np.maximum(clusters - 1, 1))
     influence = influence * np.divide(inflate, squares, out=np.zeros(n_groups), where=moved)[:, None]
     return slope / rows.scale, influence / rows.scale[:, None]
+
+
+def _projected(price: Floats, instruments: Sequence[Floats]) -> Floats:
+    """The part of the price that instruments explain."""
+    columns = np.column_stack(instruments)
+    return np.asarray(columns @ np.linalg.lstsq(columns, price)[0])
+
+
+def _refuse_weak(rows: _Rows, names: tuple[str, ...]) -> None:
+    none = np.zeros((rows.price.size, 0))
+    columns = np.column_stack(rows.instruments)
+    stage = check_first_stage(
+        build_instrument_rows(rows.target, rows.price, columns, names, rows.item, none), "clustered"
+    )
+    if not stage.f_effective >= WEAK_F:
+        raise Refusal(
+            [
+                Finding(
+                    code="weak_instrument",
+                    severity="error",
+                    message=f"{', '.join(names)} hardly move the price: effective F {stage.f_effective:.1f}, at least "
+                    f"{WEAK_F:.0f} is needed",
+                    remedy="give an instrument that moves price more, or test prices",
+                )
+            ]
+        )
 
 
 def _residual(features: Floats, values: Floats, fold: Ints, folds: int) -> Floats:

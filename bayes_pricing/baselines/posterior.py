@@ -27,6 +27,8 @@ DRAWS_USED = 400
 class PosteriorDemand:
     """The hierarchical posterior as an estimator: everything left to `fit_demand`.
 
+    Rows with instruments are fitted by the joint model of price and sales.
+
     Attributes
     ----------
     seed : int
@@ -35,6 +37,8 @@ class PosteriorDemand:
     sampler : SamplerSettings
     probability : float in (0, 1)
         Of the elasticities' credible intervals.
+    instrumented : bool
+        Whether to use instruments where the rows have them; otherwise prices are taken as given.
 
     Examples
     --------
@@ -46,6 +50,7 @@ class PosteriorDemand:
     model: Model = "auto"
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
     probability: float = 0.9
+    instrumented: bool = True
 
     def fit(self, train: SalesRows) -> FittedPosterior:
         """Fit on training rows.
@@ -53,9 +58,10 @@ class PosteriorDemand:
         Raises
         ------
         Refusal
-            If no elasticity is identified, or the sampler did not converge.
+            If no elasticity is identified, the instruments are weak, or the sampler did not converge.
         """
         started = time.perf_counter()
+        train = train if self.instrumented else train.without_instruments()
         panel = SalesPanel.from_frame(train.frame, _roles(train))
         model = "poisson" if train.has_zeros and self.model == "auto" and not _zeros(train) else self.model
         fitted = fit_demand(panel, ModelRequest(model=model), self.sampler, seed=self.seed)
@@ -80,6 +86,7 @@ def _roles(rows: SalesRows) -> ColumnRoles:
         exposure="exposure" if "exposure" in names else None,
         controls=rows.controls,
         shared_controls=rows.shared_controls,
+        instruments=rows.instruments,
     )
 
 
@@ -122,8 +129,9 @@ class FittedPosterior:
             leaf = " @ ".join(str(part) for part in row)
             if leaf in known:
                 leaves[row[0]] = (*leaves.get(row[0], ()), leaf)
+        how = posterior.spec.likelihood.replace("_", " ") + (", instrumented" if rows.instruments else "")
         return cls(
-            name=f"posterior ({posterior.spec.likelihood.replace('_', ' ')})",
+            name=f"posterior ({how})",
             seconds=seconds,
             probability=probability,
             posterior=posterior,

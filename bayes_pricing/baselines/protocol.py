@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from bayes_pricing.demand.terms import TermRequest, add_terms
 from bayes_pricing.errors import Finding, PanelError, Problem, Refusal, SpecError
 
 if TYPE_CHECKING:
@@ -27,11 +28,14 @@ class SalesRows:
     ----------
     frame : polars.DataFrame
         ``item``, the level columns, ``price`` (currency per unit), ``quantity`` (units per period), and where they
-        exist ``period``, ``region``, ``exposure`` (positive) and the controls (numbers or booleans).
+        exist ``period``, ``region``, ``exposure`` (positive), the controls and the instruments (numbers or booleans).
     levels : tuple of str
         Nesting levels above the item, inner first; empty for none.
     controls, shared_controls : tuple of str
         Columns whose effect may differ by item, and columns with one effect for all.
+    instruments : tuple of str
+        Columns that move the price and nothing else. The posterior and double machine learning use them; no estimator
+        predicts with them.
     zeros : bool, optional
         Whether the sales these rows are part of have rows that sold nothing; looked up in the frame unless given, so
         that a training window keeps the unit model of the whole.
@@ -39,7 +43,7 @@ class SalesRows:
     Raises
     ------
     SpecError
-        If a named column is absent or a control is not a number.
+        If a named column is absent, or a control or an instrument is not a number.
     PanelError
         If there are no rows, or a needed value is missing.
 
@@ -54,16 +58,17 @@ class SalesRows:
     levels: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
     shared_controls: tuple[str, ...] = ()
+    instruments: tuple[str, ...] = ()
     zeros: bool | None = None
 
     def __post_init__(self) -> None:
-        needed = ["item", *self.levels, "price", "quantity", *self.features]
+        needed = ["item", *self.levels, "price", "quantity", *self.features, *self.instruments]
         absent = [name for name in needed if name not in self.frame.columns]
         if absent:
             raise SpecError(f"SalesRows lacks the columns {absent}; it has {self.frame.columns}.")
-        texts = [name for name in self.features if not _is_number(self.frame.schema[name])]
+        texts = [name for name in (*self.features, *self.instruments) if not _is_number(self.frame.schema[name])]
         if texts:
-            raise SpecError(f"Controls {texts} are not numbers; code them as numbers or 0/1 columns first.")
+            raise SpecError(f"Controls or instruments {texts} are not numbers; code them as numbers or 0/1 first.")
         if self.frame.height == 0:
             raise PanelError(Problem(code="no_rows", count=0, message="there are no sales rows", remedy="give some"))
         holes = {name: self.frame[name].null_count() for name in needed if self.frame[name].null_count()}
@@ -81,6 +86,8 @@ class SalesRows:
     def from_panel(cls, panel: SalesPanel) -> SalesRows:
         """Bring a panel's rows into memory, with the roles a baseline uses.
 
+        As in a fit, competitors' prices become controls in logs and an announced price cut the control ``promotion``.
+
         Examples
         --------
         >>> from bayes_pricing.data.panel import SalesPanel
@@ -91,6 +98,9 @@ class SalesRows:
         ['item', 'period', 'price', 'quantity']
         """
         roles = panel.roles
+        rivals = {f"log_{name}": pl.col(name).log() for name in roles.competitor_prices}
+        terms = add_terms(panel.frame.with_columns(**rivals), roles, TermRequest())
+        controls = (*roles.controls, *rivals, *terms.controls)
         optional = {"region": roles.region, "period": roles.period, "exposure": roles.exposure}
         columns = [
             "item",
@@ -98,14 +108,16 @@ class SalesRows:
             *(name for name, source in optional.items() if source is not None),
             "price",
             "quantity",
-            *roles.controls,
+            *controls,
             *roles.shared_controls,
+            *roles.instruments,
         ]
         return cls(
-            frame=panel.frame.select(columns).collect(),
+            frame=terms.frame.select(columns).collect(),
             levels=roles.levels,
-            controls=roles.controls,
+            controls=controls,
             shared_controls=roles.shared_controls,
+            instruments=roles.instruments,
         )
 
     @property
@@ -137,8 +149,20 @@ class SalesRows:
             levels=self.levels,
             controls=self.controls,
             shared_controls=self.shared_controls,
+            instruments=self.instruments,
             zeros=self.has_zeros,
         )
+
+    def without_instruments(self) -> SalesRows:
+        """The same rows with prices taken as given.
+
+        Examples
+        --------
+        >>> frame = pl.DataFrame({"item": ["tea"], "price": [4.0], "quantity": [3.0], "tax": [0.5]})
+        >>> SalesRows(frame=frame, instruments=("tax",)).without_instruments().instruments
+        ()
+        """
+        return replace(self, instruments=())
 
 
 def _is_number(dtype: pl.DataType) -> bool:

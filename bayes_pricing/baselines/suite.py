@@ -31,7 +31,9 @@ ESTIMATORS = (
     "ensemble",
     "double_ml",
 )
-"""Names that :func:`build_estimator` knows."""
+"""What `compare` compares unless told otherwise."""
+UNINSTRUMENTED = ("uninstrumented_posterior", "uninstrumented_double_ml")
+"""Estimators of the same name that take prices as given, for sales that have instruments."""
 REPEATS = 5
 
 
@@ -41,7 +43,8 @@ def build_estimator(name: str, *, seed: int, refits: int = 10, sampler: SamplerS
     Parameters
     ----------
     name : str
-        One of :data:`ESTIMATORS`.
+        One of :data:`ESTIMATORS` or :data:`UNINSTRUMENTED`. The posterior and double machine learning use instruments
+        where the rows have them; all others take prices as given.
     seed : int
     refits : int
         Bootstrap fits behind the intervals of learned demand.
@@ -58,15 +61,15 @@ def build_estimator(name: str, *, seed: int, refits: int = 10, sampler: SamplerS
     >>> build_estimator("item_effects", seed=1).pooling
     'item_effects'
     """
-    if name == "posterior":
-        return PosteriorDemand(seed=seed, sampler=sampler or SamplerSettings())
+    if name in ("posterior", "uninstrumented_posterior"):
+        return PosteriorDemand(seed=seed, sampler=sampler or SamplerSettings(), instrumented=name not in UNINSTRUMENTED)
     if name in ("pooled", "item_effects", "separate"):
         return LinearDemand(pooling=name)  # type: ignore[arg-type]  # narrowed by the line above
-    if name == "double_ml":
-        return DoubleMachineLearning(seed=seed)
+    if name in ("double_ml", "uninstrumented_double_ml"):
+        return DoubleMachineLearning(seed=seed, instrumented=name not in UNINSTRUMENTED)
     if name in ESTIMATORS:
         return LearnedDemand(learner=name, seed=seed, refits=refits)  # type: ignore[arg-type]
-    raise SpecError(f"The estimator {name!r} is unknown; choose {', '.join(ESTIMATORS)}.")
+    raise SpecError(f"The estimator {name!r} is unknown; choose {', '.join((*ESTIMATORS, *UNINSTRUMENTED))}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,7 +88,7 @@ class Comparison:
     importance, dependence : DataFrame
         Permutation importance and partial dependence of each estimator.
     findings : tuple of Finding
-        Estimators that refused these sales, and why.
+        Estimators that refused these sales, and why; what all of them leave out.
     """
 
     table: pl.DataFrame
@@ -117,7 +120,7 @@ def compare_estimators(
     ----------
     panel : SalesPanel
     names : sequence of str
-        Of :data:`ESTIMATORS`.
+        As :func:`build_estimator` knows them.
     n_origins, horizon : int
         As in :func:`bayes_pricing.baselines.evaluation.rolling_origin`; no origin scores nothing.
     seed : int
@@ -138,7 +141,8 @@ def compare_estimators(
         For an unknown name, or too few periods.
     """
     rows = SalesRows.from_panel(panel)
-    scores, fitted, findings = [], [], []
+    scores, fitted = [], []
+    findings = [] if panel.roles.sold_out is None else [_sold_out_taken_as_demand()]
     for at, name in enumerate(names):
         estimator = build_estimator(name, seed=seed, sampler=sampler)
         progress(at / len(names), f"fitting {name.replace('_', ' ')}")
@@ -163,6 +167,15 @@ def compare_estimators(
         importance=importance_table(fitted, late, repeats=REPEATS, seed=seed),
         dependence=pl.concat(partial_dependence(one, late.frame, grid) for one in fitted),
         findings=tuple(findings),
+    )
+
+
+def _sold_out_taken_as_demand() -> Finding:
+    return Finding(
+        code="sold_out_taken_as_demand",
+        severity="warning",
+        message="no estimator here knows which rows ran out: their sales are taken for demand",
+        remedy="read the elasticities of `fit`, which treats those rows as censored",
     )
 
 

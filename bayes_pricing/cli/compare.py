@@ -38,7 +38,8 @@ def compare(
     ----------
     estimator
         Repeat it to compare only some: posterior, pooled, item_effects, separate, quadratic, cubic, gam, random_forest,
-        boosted_trees, ensemble, double_ml. Left out, all of them.
+        boosted_trees, ensemble, double_ml. Left out, all of them; with --instrument also uninstrumented_posterior and
+        uninstrumented_double_ml, which take prices as given.
     origins
         Points in time before which every estimator is fitted anew and after which it is scored; 0 scores nothing.
     horizon
@@ -48,7 +49,7 @@ def compare(
     json
         One JSON document on standard output.
     """
-    from bayes_pricing.baselines.suite import ESTIMATORS, compare_estimators
+    from bayes_pricing.baselines.suite import ESTIMATORS, UNINSTRUMENTED, compare_estimators
 
     with progress_bar() as progress:
         panel = sales.panel(roles or RoleFlags())
@@ -57,7 +58,7 @@ def compare(
         length = horizon if horizon is not None else max(periods // (SCORED_SHARE * max(origins, 1)), 1)
         compared = compare_estimators(
             panel,
-            estimator or ESTIMATORS,
+            estimator or (*ESTIMATORS, *(UNINSTRUMENTED if panel.roles.instruments else ())),
             n_origins=scored,
             horizon=length,
             seed=seed,

@@ -14,6 +14,7 @@ from scipy import stats
 
 from bayes_pricing.demand.fit import SamplerSettings
 from bayes_pricing.errors import SpecError
+from simulations.floor import KnowsHyperparameters
 from simulations.markets.arena import Arena, CourseArena, RetailArena
 from simulations.markets.course_settings import CourseMarketSettings
 from simulations.markets.courses import simulate_courses
@@ -23,18 +24,21 @@ from simulations.play import Rules, play
 from simulations.policies import Beliefs, every_policy
 from simulations.studies.runner import Backend, Progress, Study, run_study, silent
 
-MarketName = Literal["courses", "busy-courses", "retail"]
+MarketName = Literal["courses", "busy-courses", "large-courses", "retail"]
 BAYESIAN = "Bayesian, risk-neutral"
 CATEGORY = "category-level, posterior"
 COURSES = CourseMarketSettings(learners=2_000, teachers=20, courses=96, categories=6, expected_enrollments=2_400)
 """The course market in small: 25 expected enrollments a course, as in the large one, 16 courses a category."""
 BUSY_COURSES = replace(COURSES, learners=10_000, expected_enrollments=19_200)
 """The same with 200 expected enrollments a course."""
+LARGE_COURSES = CourseMarketSettings()
+"""The course market as it is: 2,000 courses, 125 a category."""
+COURSE_MARKETS = {"courses": COURSES, "busy-courses": BUSY_COURSES, "large-courses": LARGE_COURSES}
 PROBABILITY = 0.95
 
 
 def build_arena(market: MarketName, scenario: str, seed: int) -> Arena:
-    """A market to play: a small course market, or retail in a scenario.
+    """A market to play: courses in small or as they are, or retail in a scenario.
 
     Raises
     ------
@@ -48,9 +52,9 @@ def build_arena(market: MarketName, scenario: str, seed: int) -> Arena:
     """
     if market == "retail":
         return RetailArena(market=simulate_retail(retail_scenario(scenario), seed))
-    if market not in get_args(MarketName) or scenario != "base":
+    if market not in COURSE_MARKETS or scenario != "base":
         raise SpecError(f"There is no market {market!r} in scenario {scenario!r}; courses have base, retail has all.")
-    return CourseArena(market=simulate_courses(COURSES if market == "courses" else BUSY_COURSES, seed))
+    return CourseArena(market=simulate_courses(COURSE_MARKETS[market], seed))
 
 
 def play_one(
@@ -60,7 +64,8 @@ def play_one(
     arena = build_arena(market, scenario, seed)
     beliefs = Beliefs(sampler=SamplerSettings(draws=draws, chains=4))
     rules = Rules(weeks=weeks, review_every=review_every, seed=seed)
-    table = play(arena, every_policy(arena, beliefs), rules)
+    floor = (KnowsHyperparameters(),) if scenario == "base" else ()
+    table = play(arena, (*every_policy(arena, beliefs), *floor), rules)
     return [{"market": market, "scenario": scenario, "seed": seed, **row} for row in table.to_dicts()]
 
 

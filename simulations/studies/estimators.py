@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import polars as pl
 
 from bayes_pricing.baselines.protocol import FittedBaseline, Floats, SalesRows
 from bayes_pricing.baselines.scores import crps, interval_coverage
-from bayes_pricing.baselines.suite import build_estimator
+from bayes_pricing.baselines.suite import UNINSTRUMENTED, build_estimator
 from bayes_pricing.demand.fit import SamplerSettings
 from bayes_pricing.errors import Refusal
 from bayes_pricing.pricing.strategies import Shelf
@@ -27,6 +28,8 @@ MARKETS: tuple[tuple[MarketName, str], ...] = (("courses", "base"), *(("retail",
 FUTURES = 20
 DRAWS = 200
 POSTERIOR = "posterior"
+INSTRUMENT = "wholesale"
+TAKEN = "uninstrumented_"
 
 
 def measure_estimators(
@@ -40,21 +43,32 @@ def measure_estimators(
     """
     arena = build_arena(market, scenario, seed)
     panel = arena.panel(arena.sales())
-    rows = SalesRows.from_panel(panel)
-    flat = SalesRows(frame=rows.frame, levels=("category",), controls=rows.controls)
+    rows = _with_instruments(SalesRows.from_panel(panel), arena.sales())
+    flat = replace(rows, levels=("category",))
     shelf, table = build_shelf(arena), []
+    if rows.instruments:
+        estimators = [*estimators, *(name for name in UNINSTRUMENTED if name.removeprefix(TAKEN) in estimators)]
     for name in estimators:
         sampler = SamplerSettings(draws=draws, chains=4)
         place = {"market": market, "scenario": scenario, "seed": seed, "estimator": name}
         try:
             fitted = build_estimator(name, seed=seed, refits=5, sampler=sampler).fit(
-                rows if name == POSTERIOR else flat
+                rows if name.endswith(POSTERIOR) else flat
             )
         except Refusal as refusal:
             table.append({**place, "refused": refusal.findings[0].code})
             continue
         table.append({**place, "refused": None, **measure(fitted, arena, shelf, seed)})
     return table
+
+
+def _with_instruments(rows: SalesRows, sales: pl.DataFrame) -> SalesRows:
+    """The rows with the cost shocks of a market whose prices follow demand."""
+    if INSTRUMENT not in sales.columns:
+        return rows
+    shocks = sales.select("item", "period", INSTRUMENT)
+    frame = rows.frame.join(shocks, on=["item", "period"], how="left", maintain_order="left")
+    return replace(rows, frame=frame, instruments=(INSTRUMENT,))
 
 
 def measure(fitted: FittedBaseline, arena: Arena, shelf: Shelf, seed: int) -> dict[str, object]:
@@ -111,8 +125,8 @@ def compare_on_markets(
     """Measure estimators on many markets; one row per market, seed and estimator."""
     tasks = [
         {"market": market, "scenario": scenario, "seed": seed, "estimators": list(estimators), "draws": draws}
-        for market, scenario in markets
         for seed in seeds
+        for market, scenario in markets
     ]
     study = Study(name="estimators by market", work=measure_estimators, tasks=tasks)
     return run_study(study, folder, backend=backend, processes=processes, progress=progress)

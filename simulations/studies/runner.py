@@ -75,7 +75,8 @@ def run_study(
     ----------
     study : Study
     folder : Path, optional
-        One file per finished task; a study that was interrupted goes on from there. None keeps nothing.
+        One file per finished task; a study that was interrupted goes on from there, and one with more tasks at its end
+        does only those. None keeps nothing.
     backend : {"local", "dask", "ray"}
         joblib on this machine's cores, a Dask cluster, or Ray.
     address : str, optional
@@ -122,13 +123,15 @@ class _Kept:
         if folder is None:
             return cls(folder=None)
         folder.mkdir(parents=True, exist_ok=True)
-        plan = json.dumps({"study": study.name, "tasks": [dict(task) for task in study.tasks]}, default=str)
+        plan = json.loads(json.dumps({"study": study.name, "tasks": [dict(task) for task in study.tasks]}, default=str))
         path = folder / "study.json"
-        if path.exists() and path.read_text(encoding="utf-8") != plan:
-            raise StorageError(
-                f"{folder} holds results of another study or other tasks: choose another folder, or remove it."
-            )
-        path.write_text(plan, encoding="utf-8")
+        if path.exists():
+            known = json.loads(path.read_text(encoding="utf-8"))
+            if known["study"] != plan["study"] or known["tasks"] != plan["tasks"][: len(known["tasks"])]:
+                raise StorageError(
+                    f"{folder} holds results of another study or other tasks: choose another folder, or remove it."
+                )
+        path.write_text(json.dumps(plan), encoding="utf-8")
         return cls(folder=folder)
 
     def _path(self, at: int) -> Path | None:
