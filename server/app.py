@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -30,12 +31,14 @@ WHOLE = re.compile(r"-?[0-9]{1,9}")
 AnyRequest = Request[Any, Any, Any]
 
 
-def create_app(settings: Settings) -> Litestar:
+def create_app(settings: Settings, warmed: Callable[[], None] | None = None) -> Litestar:
     """Build the application; it opens the store when it starts, not here, so that processes may be forked after.
 
     Parameters
     ----------
     settings : Settings
+    warmed : callable, optional
+        Called once when everything that answers need is loaded.
 
     Returns
     -------
@@ -48,7 +51,7 @@ def create_app(settings: Settings) -> Litestar:
         openapi_config=None,
         lifespan=[serving],
         request_max_body_size=settings.bulk_body_limit,
-        state=State({"settings": settings}),
+        state=State({"settings": settings, "warmed": warmed}),
         logging_config=None,
     )
     app.asgi_handler = Guard(app.asgi_handler, app)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -116,7 +116,7 @@ async def serving(app: Litestar) -> AsyncIterator[None]:
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(service.watch)
-            tasks.start_soon(_warm, service)
+            tasks.start_soon(_warm, service, app.state.warmed)
             yield
             tasks.cancel_scope.cancel()
     finally:
@@ -125,11 +125,13 @@ async def serving(app: Litestar) -> AsyncIterator[None]:
         service.engine.dispose()
 
 
-async def _warm(service: Service) -> None:
+async def _warm(service: Service, warmed: Callable[[], None] | None) -> None:
     """Load what the first live answer needs before somebody waits for it."""
     served = service.live.champion
     if served is not None:
         await anyio.to_thread.run_sync(_touch, served.model)
+    if warmed is not None:
+        warmed()
 
 
 def _touch(model: PublishedModel) -> None:

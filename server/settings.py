@@ -58,6 +58,9 @@ class Settings:
     notice_seconds: float = field(
         default=1.0, metadata={"meaning": "time between saying not ready and closing the door at a stop"}
     )
+    keep_alive_seconds: int = field(
+        default=75, metadata={"meaning": "how long an idle connection is kept; longer than your load balancer keeps it"}
+    )
     poll_seconds: float = field(default=0.5, metadata={"meaning": "between looks at the champion and the keys"})
     idempotency_hours: float = field(default=24.0, metadata={"meaning": "how long an idempotency key is remembered"})
     lease_seconds: float = field(
@@ -83,7 +86,7 @@ class Settings:
             raise SpecError(f"{PREFIX}LOG_SHARE is {self.log_share}; give a share between 0 and 1.")
         if not 0 <= self.port <= 65535:
             raise SpecError(f"{PREFIX}PORT is {self.port}; give a port between 0 and 65535.")
-        for name in ("workers", "body_limit", "bulk_body_limit", "in_flight_limit"):
+        for name in ("workers", "body_limit", "bulk_body_limit", "in_flight_limit", "keep_alive_seconds"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("rate_per_second", "request_seconds", "poll_seconds", "idempotency_hours", "lease_seconds"):
             self._require(name, 0 < getattr(self, name) < math.inf, "above 0")

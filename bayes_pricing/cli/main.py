@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -21,6 +22,7 @@ from bayes_pricing.errors import PanelError, PricingError, Refusal, SpecError
 
 COMMANDS = (check, fit, compare, recommend, explain, plan_test, read_test, report)
 GROUP = "bayes_pricing.commands"
+CLOSED_PIPE = 141  # 128 + SIGPIPE
 
 
 def build_app() -> cyclopts.App:
@@ -39,9 +41,19 @@ def build_app() -> cyclopts.App:
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and leave the process with its exit code."""
+    """Run one command and leave the process with its exit code.
+
+    Whoever reads the answer may stop reading, as ``head`` does: the process then ends quietly, with the exit code that
+    the shell gives to a program ended by a closed pipe.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(exit_code(words))
+    try:
+        code = exit_code(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        code = CLOSED_PIPE
+    sys.exit(code)
 
 
 def exit_code(words: list[str]) -> int:
@@ -59,6 +71,8 @@ def exit_code(words: list[str]) -> int:
     except (SpecError, cyclopts.CycloptsError) as error:
         _report(as_json, "error", error)
         return WRONG_USE
+    except BrokenPipeError:
+        raise
     except (PricingError, OSError, MemoryError) as error:
         _report(as_json, "failed", error)
         return FAILED

@@ -1,9 +1,12 @@
 """Speed of the real server: single and bulk recommendations, live questions, start and memory; ratios to a bare app.
 
-    python -m simulations.benchmarks.server [--items 2000] [--seconds 10]
+    python -m simulations.benchmarks.server [--items 2000] [--seconds 10] [--rounds 3]
+    python -m simulations.benchmarks.server --soak 600
 
-Needs `wrk`. The bare application is a Litestar hello-world under the same server program in the same run, because
-requests a second of two machines, or of two minutes on one, do not compare.
+Needs `wrk`. The bare application is a Litestar hello-world under the same server program, asked in turns with the real
+one, because requests a second and latencies of two machines, or of two minutes on one, do not compare: read the ratios.
+With `--soak` the server is kept at half its full load for so many seconds, live questions among it, and what is printed
+is errors and the memory of each process.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -31,6 +35,8 @@ WORKERS = 2
 CONNECTIONS = 32
 BULK_ITEMS = 1000
 WHAT_IFS_PER_SECOND = 50
+SOAK_WHAT_IFS_PER_SECOND = 5
+SOAK_LOOKS = 10
 READY_SECONDS = 120.0
 WARM_SECONDS = 8.0
 """After it is ready a process loads, behind the requests, what its first live answer needs; that is not measured."""
@@ -46,45 +52,103 @@ if __name__ == "__main__":
 SERVE = "import sys; from bayes_pricing.cli.main import run; run(sys.argv[1:])"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What wrk saw: requests a second, latencies in milliseconds, requests that failed or got no answer."""
+
+    rate: float
+    p50: float
+    p99: float
+    failed: int
+
+
 def main() -> None:
     """Measure everything and print one line for each."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=2000)
-    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--seconds", type=int, default=10, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of the bare and the real server")
+    parser.add_argument("--soak", type=int, default=0, help="seconds at half load, in place of everything else")
     asked = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed; it is the load generator of this benchmark.")
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        made = prepare(folder / "shop", asked.items)
-        bare = bare_speed(folder, asked.seconds)
-        print(f"bare hello-world:        {bare[0]:8,.0f} requests/s, p99 {bare[1]:6.2f} ms")
+        token = prepare(folder / "shop", asked.items)["token"]
+        script = folder / "items.lua"
+        script.write_text(lua(token, asked.items))
+        if asked.soak:
+            with serving(folder / "shop", WORKERS) as (port, process, _):
+                soak(folder, port, process.pid, token, asked)
+            return
         with serving(folder / "shop", 1) as (_, process, _):
             one = memory_megabytes(process.pid)
         with serving(folder / "shop", WORKERS) as (port, process, ready):
             two = memory_megabytes(process.pid)
-            measure(folder, port, made["token"], asked, bare[0])
+            time.sleep(WARM_SECONDS)
+            with bare_server(folder) as bare:
+                compare(f"http://127.0.0.1:{bare}/health/ready", f"http://127.0.0.1:{port}", script, asked)
+            measure_live(port, token, asked)
         print(f"start to ready:          {ready:8.2f} s (limit 3)")
         print(f"memory: {one:.0f} MB with one worker, {two:.0f} MB with two: {two - one:+.0f} MB (limit 150)")
 
 
-def measure(folder: Path, port: int, token: str, asked: argparse.Namespace, bare: float) -> None:
-    """Load of the running server."""
-    time.sleep(WARM_SECONDS)
-    script = folder / "items.lua"
-    script.write_text(lua(token, asked.items))
-    rate, tail = wrk(f"http://127.0.0.1:{port}", asked.seconds, script)
-    print(f"single recommendations:  {rate:8,.0f} requests/s, p99 {tail:6.2f} ms; {rate / bare:.0%} of bare (60 %)")
+def compare(bare: str, real: str, script: Path, asked: argparse.Namespace) -> None:
+    """The bare and the real server under full load, in turns; medians over the rounds, and ratios within each."""
+    wrk(real, asked.seconds, script)  # every answer is new to the audit once; that is not the steady state
+    rounds = [(wrk(bare, asked.seconds, None), wrk(real, asked.seconds, script)) for _ in range(asked.rounds)]
+    for name, place in (("bare hello-world:      ", 0), ("single recommendations:", 1)):
+        loads = [found[place] for found in rounds]
+        rate, p50, p99 = (np.median([getattr(load, what) for load in loads]) for what in ("rate", "p50", "p99"))
+        failed = sum(load.failed for load in loads)
+        print(f"{name}  {rate:8,.0f} requests/s, p50 {p50:6.2f} ms, p99 {p99:6.2f} ms, {failed} failed")
+    faster = np.median([ours.rate / hello.rate for hello, ours in rounds])
+    slower = np.median([ours.p99 / hello.p99 for hello, ours in rounds])
+    print(f"ratio to bare:           {faster:.0%} of its rate (60 %), {slower:.2f} times its p99")
+
+
+def measure_live(port: int, token: str, asked: argparse.Namespace) -> None:
+    """Bulk calls and live questions of the running server."""
     names = [f"item-{place:05d}" for place in range(min(BULK_ITEMS, asked.items))]
     bulk = [post(port, token, "/v1/recommendations", {"items": names}) for _ in range(20)]
     middle = np.median(bulk[1:])
     print(f"bulk of {len(names)}:            median {middle:6.1f} ms, worst {max(bulk[1:]):6.1f} ms (limit 100)")
     post(port, token, "/v1/what-if", {"item": names[0], "prices": [9.0]})
-    live = paced(port, token, names, asked.seconds)
+    live = paced(port, token, names, asked.seconds, WHAT_IFS_PER_SECOND)
     print(
         f"what-if at {WHAT_IFS_PER_SECOND}/s:         p50 {np.quantile(live, 0.5):6.1f} ms, "
         f"p99 {np.quantile(live, 0.99):6.1f} ms (limit 100)"
     )
+
+
+def soak(folder: Path, port: int, parent: int, token: str, asked: argparse.Namespace) -> None:
+    """Half the full load for a long time, live questions among it: errors, and what memory does after a warm-up."""
+    time.sleep(WARM_SECONDS)
+    script, slow = folder / "items.lua", folder / "half.lua"
+    address = f"http://127.0.0.1:{port}"
+    full = wrk(address, min(10, asked.soak), script)
+    pause = 2e3 * CONNECTIONS / full.rate - full.p50
+    slow.write_text(script.read_text() + f"delay = function() return {max(int(pause), 0)} end\n")
+    names = [f"item-{place:05d}" for place in range(min(BULK_ITEMS, asked.items))]
+    paced(port, token, names, min(10, asked.soak), SOAK_WHAT_IFS_PER_SECOND)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        half = pool.submit(wrk, address, asked.soak, slow)
+        live = pool.submit(paced, port, token, names, asked.soak, SOAK_WHAT_IFS_PER_SECOND)
+        seen: list[list[float]] = []
+        for part in range(SOAK_LOOKS + 1):
+            seen.append([_proportional(number) / 1024.0 for number in [parent, *_children(parent)]])
+            print(
+                f"{part * asked.soak // SOAK_LOOKS:5d} s  {'  '.join(f'{size:6.1f} MB' for size in seen[-1])}",
+                flush=True,
+            )
+            time.sleep(asked.soak / SOAK_LOOKS if part < SOAK_LOOKS else 0)
+        load, answered = half.result(), live.result()
+    settled = seen[1]  # after a tenth of the time every item has been asked for
+    grown = max(last / first - 1.0 for first, last in zip(settled, seen[-1], strict=True))
+    share, asked_in_all = load.rate / full.rate, load.rate * asked.soak
+    print(f"half load:               {load.rate:8,.0f} requests/s ({share:.0%} of full), p99 {load.p99:.2f} ms")
+    print(f"errors:                  {load.failed} of {asked_in_all:,.0f}; none of {len(answered)} live questions")
+    print(f"memory:                  {grown:+.1%} in the process that grew most, after a tenth of the time (limit 5 %)")
 
 
 def prepare(folder: Path, items: int) -> dict[str, str]:
@@ -99,9 +163,14 @@ def serving(folder: Path, workers: int) -> Iterator[tuple[int, subprocess.Popen[
     """The server's own command on a shop; port, process, and seconds from start to ready."""
     port = free_port()
     words = ["serve", "--data-dir", str(folder), "--port", str(port), "--workers", str(workers)]
-    room = {"BAYES_PRICING_RATE_PER_SECOND": "1e6", "BAYES_PRICING_RATE_BURST": "1e6"}
+    room = {
+        "BAYES_PRICING_RATE_PER_SECOND": "1e6",
+        "BAYES_PRICING_RATE_BURST": "1e6",
+        "BAYES_PRICING_LOG_LEVEL": "error",
+    }
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", SERVE, *words], env=environment() | room)
+    command = [sys.executable, "-c", SERVE, *words]
+    process = subprocess.Popen(command, env=environment() | room, stderr=subprocess.DEVNULL)
     try:
         wait_ready(port)
         yield port, process, time.perf_counter() - started
@@ -109,29 +178,37 @@ def serving(folder: Path, workers: int) -> Iterator[tuple[int, subprocess.Popen[
         stop(process)
 
 
-def bare_speed(folder: Path, seconds: int) -> tuple[float, float]:
-    """Requests a second and p99 in milliseconds of a hello-world."""
+@contextlib.contextmanager
+def bare_server(folder: Path) -> Iterator[int]:
+    """A hello-world under the same server program; its port."""
     (folder / "bare.py").write_text(BARE)
     port = free_port()
     process = subprocess.Popen([sys.executable, "bare.py", str(port)], cwd=folder, env=environment())
     try:
         wait_ready(port)
-        return wrk(f"http://127.0.0.1:{port}/health/ready", seconds, None)
+        yield port
     finally:
         stop(process)
 
 
-def wrk(address: str, seconds: int, script: Path | None) -> tuple[float, float]:
-    """Requests a second, and the 99th percentile of latency in milliseconds."""
+def wrk(address: str, seconds: int, script: Path | None) -> Load:
+    """Load of one thread and `CONNECTIONS` connections."""
     words = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
     words += [] if script is None else ["-s", str(script)]
-    done = subprocess.run([*words, address], check=True, capture_output=True, text=True)
-    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", done.stdout)
-    if bad is not None:
-        raise SystemExit(f"{bad[1]} requests failed:\n{done.stdout}")
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)[1])  # type: ignore[index]
-    number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", done.stdout).groups()  # type: ignore[union-attr]
-    return rate, float(number) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit]
+    done = subprocess.run([*words, address], check=True, capture_output=True, text=True).stdout
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", done)
+    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", done)
+    return Load(
+        rate=float(re.search(r"Requests/sec:\s+([\d.]+)", done)[1]),  # type: ignore[index]
+        p50=_milliseconds(done, "50%"),
+        p99=_milliseconds(done, "99%"),
+        failed=(int(bad[1]) if bad else 0) + (sum(map(int, broken.groups())) if broken else 0),
+    )
+
+
+def _milliseconds(text: str, share: str) -> float:
+    number, unit = re.search(rf"{share}\s+([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]
+    return float(number) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit]
 
 
 def lua(token: str, items: int) -> str:
@@ -157,13 +234,13 @@ def post(port: int, token: str, path: str, body: dict[str, object]) -> float:
     return 1e3 * (time.perf_counter() - started)
 
 
-def paced(port: int, token: str, names: list[str], seconds: int) -> list[float]:
+def paced(port: int, token: str, names: list[str], seconds: int, per_second: int) -> list[float]:
     """Milliseconds of live questions asked at a steady pace, whether earlier ones were answered or not."""
     begin = time.perf_counter()
     with ThreadPoolExecutor(max_workers=32) as pool:
         waiting = []
-        for place in range(seconds * WHAT_IFS_PER_SECOND):
-            time.sleep(max(begin + place / WHAT_IFS_PER_SECOND - time.perf_counter(), 0.0))
+        for place in range(seconds * per_second):
+            time.sleep(max(begin + place / per_second - time.perf_counter(), 0.0))
             body: dict[str, object] = {"item": names[place % len(names)], "prices": np.linspace(8, 12, 41).tolist()}
             waiting.append(pool.submit(post, port, token, "/v1/what-if", body))
         return [asked.result() for asked in waiting]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,3 +131,13 @@ def test_failed_and_slow_requests_are_always_logged(lines: io.StringIO) -> None:
     assert [(line["status"], line["milliseconds"]) for line in found] == [(503, 10.0), (200, 1500.0)]
     log_request(RequestLog(request_id="r", method="GET", route="/", status=200, seconds=0.01), share=1.0)
     assert len(lines.getvalue().splitlines()) == 3
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
+    """As in `bayes-pricing serve --show-settings | head -1`: no trace, and the exit code of a closed pipe."""
+    reading, writing_end = os.pipe()
+    os.close(reading)
+    code = "from bayes_pricing.cli.main import run; run(['serve', '--show-settings'])"
+    with os.fdopen(writing_end, "wb") as closed:
+        done = subprocess.run([sys.executable, "-c", code], stdout=closed, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (141, b"")
