@@ -1,10 +1,13 @@
-r"""Compiled blocked sampler of the Gaussian tree for noise by item.
+r"""Compiled sampler of the Gaussian tree.
 
 One iteration moves, each leaving the joint posterior unchanged:
 
-1. variance components given item noises, all coefficients integrated out (Hamiltonian Monte Carlo of randomised length
-   in whitened coordinates; step by dual averaging, metric from warm-up draws);
+1. variance components, and the noise of groups of items, with all coefficients integrated out (Hamiltonian Monte Carlo
+   of randomised length in whitened coordinates; step by dual averaging, metric from warm-up draws);
 2. all coefficients given both (one exact joint draw down the tree);
+
+and with noise by item, which step 1 then takes as given:
+
 3. each item's log noise sd given its residual sum of squares: log-concave, drawn exactly by rejection;
 4. typical noise by group and its spread, once given the log noises and once given their standardised deviations
    (interweaving, Yu & Meng 2011), so that items with few and with many rows both mix.
@@ -19,7 +22,8 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, fill_scales, log_posterior, marginal
+from bayes_pricing.demand.tree_draws import draw_upper
+from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, fill_components, log_posterior, marginal
 from bayes_pricing.demand.tree_lanes import Integers
 from bayes_pricing.demand.tree_noise import NoiseState, draw_coefficients_and_noise, draw_noise_population
 
@@ -44,7 +48,7 @@ class Records(NamedTuple):
     """Kept draws of one chain, and the sampler's statistics of every iteration after warm-up."""
 
     theta: Floats  # (draws, P)
-    typical: Floats  # (draws, groups)
+    typical: Floats  # (draws, groups); this and the next two stay as they are unless noise is by item
     spread: Floats  # (draws,)
     log_noise: np.ndarray[tuple[int, ...], np.dtype[np.float32]]  # (draws, items)
     states: Floats  # (draws, inner nodes and root, p)
@@ -117,7 +121,7 @@ def _trajectory(rng, tree, scales, work, state, steps):  # type: ignore[no-untyp
         state.stats[0] = after - value
     else:
         state.stats[0] = before - start
-        fill_scales(state.theta, tree.k, scales, work)
+        fill_components(state.theta, tree, scales, work)
         marginal(tree, scales, work)
     state.stats[1], state.stats[2], state.stats[3] = accept, taken - 1.0, 1.0 if diverged else 0.0
     return accept
@@ -208,6 +212,7 @@ def run_chain(
     iteration = 0
     after = records.stats.shape[0]
     every = after // records.theta.shape[0]
+    by_item = noise.typical.shape[0] > 0
     while iteration < tune + after and progress[1] == 0:
         length = (0.5 + rng.random()) * 0.5 * math.pi / state.adapt[0]
         steps = min(max(int(length + rng.random()), 1), MOST_STEPS)
@@ -217,8 +222,9 @@ def run_chain(
         if searching > 0:
             searching = _search_step(state, accept, searching)
             continue
-        draw_coefficients_and_noise(rng, seed, first_draw + iteration, tree, work, noise)
-        draw_noise_population(rng, tree, scales.noise, spread_scale, work, noise)
+        if by_item:
+            draw_coefficients_and_noise(rng, seed, first_draw + iteration, tree, work, noise)
+            draw_noise_population(rng, tree, scales.noise, spread_scale, work, noise)
         if iteration < tune:
             _adapt_step(state, accept)
             _note_draw(state)
@@ -231,6 +237,8 @@ def run_chain(
         else:
             _copy(state.stats, records.stats[iteration - tune])
             if (iteration - tune + 1) % every == 0:
+                if not by_item:
+                    draw_upper(seed, first_draw + iteration, tree, work, noise.states)
                 _record((iteration - tune) // every, work, state, noise, records)
         iteration += 1
         progress[0] = iteration
@@ -253,8 +261,9 @@ def _search_step(state, accept, searching):  # type: ignore[no-untyped-def]
 def _record(d, work, state, noise, records):  # type: ignore[no-untyped-def]
     """Copy the state into row `d` of the records."""
     _copy(state.theta, records.theta[d])
-    _copy(noise.typical, records.typical[d])
-    _copy(work.log_noise, records.log_noise[d])
-    records.spread[d] = noise.spread[0]
+    if noise.typical.shape[0] > 0:
+        _copy(noise.typical, records.typical[d])
+        _copy(work.log_noise, records.log_noise[d])
+        records.spread[d] = noise.spread[0]
     for i in range(noise.states.shape[0]):
         _copy(noise.states[i], records.states[d, i])

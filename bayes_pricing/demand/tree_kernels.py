@@ -404,6 +404,16 @@ def fill_scales(theta: Floats, k: int, scales: Scales, work: Work) -> int:
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
+def fill_components(theta: Floats, tree: Tree, scales: Scales, work: Work) -> int:
+    """What :func:`fill_scales` does, and the items' log noise sds where `theta` holds noise groups behind it."""
+    at: int = fill_scales(theta, tree.k, scales, work)
+    if theta.shape[0] > at:
+        for item in range(tree.xty.shape[0]):
+            work.log_noise[item] = theta[at + tree.noise_group[item]]
+    return at
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def scales_prior(theta: Floats, tree: Tree, scales: Scales, work: Work, gradient: Floats) -> float:
     """Log prior of signed sds (normal) and partial correlations (LKJ with Jacobian); write the whole gradient."""
     k, correlated = tree.k, scales.correlated
@@ -477,11 +487,8 @@ def log_posterior(theta: Floats, tree: Tree, scales: Scales, work: Work, gradien
     half-normal sd is a normal number whose sign is dropped: flipping the signs of an sd and of its correlations changes
     nothing, and in these coordinates there is neither a funnel near zero nor a wall far out.
     """
-    at = fill_scales(theta, tree.k, scales, work)
+    at = fill_components(theta, tree, scales, work)
     groups = theta.shape[0] - at
-    if groups > 0:
-        for node in range(tree.xty.shape[0]):
-            work.log_noise[node] = theta[at + tree.noise_group[node]]
     total = marginal(tree, scales, work)
     marginal_gradient(tree, work, gradient[at:])
     total += scales_prior(theta, tree, scales, work, gradient)

@@ -1,27 +1,25 @@
-"""Sampling the Gaussian tree's hyper-parameters: NUTS, or the compiled blocked sampler for noise by item."""
+"""Sampling the Gaussian tree: one compiled chain per thread, run again with shorter steps where one diverged."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.gaussian_tree import TreeData, kernel_tree
-from bayes_pricing.demand.nuts import LogDensity, SamplingPlan, available_cores, sample_nuts, without_divergence
+from bayes_pricing.demand.nuts import SamplingPlan, available_cores, without_divergence
 from bayes_pricing.demand.tree_blocked import Records, new_hamiltonian, run_chain
-from bayes_pricing.demand.tree_draws import draw_uppers
-from bayes_pricing.demand.tree_kernels import Tree, log_posterior, new_work
+from bayes_pricing.demand.tree_kernels import Tree, new_work
 from bayes_pricing.demand.tree_noise import new_noise_state
 from bayes_pricing.demand.tree_prior import TreePrior
 
 Progress = Callable[[int, int], None]
-TARGET_ACCEPTANCE = (0.9, 0.97, 0.995)
-BLOCKED_TARGET_ACCEPTANCE = (0.8, 0.95, 0.99)
+TARGET_ACCEPTANCE = (0.8, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,21 +91,14 @@ def sample_tree(
     """
     tree = kernel_tree(data, data.gram, prior.root_mean)
     started = time.perf_counter()
-    sampler = _sample_blocked if data.spec.noise_by == "item" else _sample_nuts
     plan = SamplingPlan(draws=draws, tune=tune, chains=chains, seed=seed, every=every)
-    result = sampler(data, prior, tree, plan, progress)
-    states = result.states + prior.root_mean
-    return TreeDraws(
-        theta=result.theta,
-        log_noise=result.log_noise,
-        log_spread=result.log_spread,
-        item_log_noise=result.item_log_noise,
-        states=states,
-        divergences=result.divergences,
-        energy=result.energy,
-        steps=result.steps,
-        seconds=time.perf_counter() - started,
-    )
+
+    def run(target: float) -> tuple[TreeDraws, int]:
+        found = _run_chains(data, prior, tree, plan, target, progress)
+        return found, found.divergences
+
+    result = without_divergence(run, TARGET_ACCEPTANCE)
+    return replace(result, seconds=time.perf_counter() - started)
 
 
 def residual_start(tree: Tree) -> tuple[float, Floats]:
@@ -128,31 +119,23 @@ def _start(prior: TreePrior, groups: int, log_noise: float, rng: np.random.Gener
     return np.concatenate([theta, log_noise + rng.normal(scale=0.1, size=groups)])
 
 
-def _sample_blocked(
-    data: TreeData, prior: TreePrior, tree: Tree, plan: SamplingPlan, progress: Progress | None
-) -> TreeDraws:
-    def run(target: float) -> tuple[TreeDraws, int]:
-        found = _run_blocked(data, prior, tree, plan, target, progress)
-        return found, found.divergences
-
-    return without_divergence(run, BLOCKED_TARGET_ACCEPTANCE)
-
-
-def _run_blocked(
+def _run_chains(
     data: TreeData, prior: TreePrior, tree: Tree, plan: SamplingPlan, target: float, progress: Progress | None
 ) -> TreeDraws:
-    groups, items = len(data.noise_groups), len(tree.xty)
-    records = [_new_records(data, tree, plan) for _ in range(plan.chains)]
+    """Every chain on its own thread; noise by item is a block of its own, noise of groups stands with the variances."""
+    by_item, groups, size = data.spec.noise_by == "item", len(data.noise_groups), prior.layout.size
+    sampled, apart = (size, groups) if by_item else (size + groups, 0)
+    records = [_new_records(tree, plan, sampled, apart) for _ in range(plan.chains)]
     counters = np.zeros((plan.chains, 2), dtype=np.int64)
     pooled, own = residual_start(tree)
     children = np.random.SeedSequence(plan.seed).spawn(plan.chains)
 
     def run(chain: int) -> None:
         rng = np.random.default_rng(children[chain])
-        work, noise = new_work(tree), new_noise_state(tree, groups)
-        state = new_hamiltonian(_start(prior, 0, pooled, rng), target)
-        work.log_noise[:] = own + rng.normal(scale=0.1, size=items)
-        noise.typical[:] = pooled + rng.normal(scale=0.1, size=groups)
+        work, noise = new_work(tree), new_noise_state(tree, apart)
+        state = new_hamiltonian(_start(prior, sampled - size, pooled, rng), target)
+        work.log_noise[:] = own + rng.normal(scale=0.1, size=len(own))
+        noise.typical[:] = pooled + rng.normal(scale=0.1, size=apart)
         noise.spread[0] = np.log(0.5 * prior.noise_spread_scale) + rng.normal(scale=0.1)
         first, spread_scale = chain * (plan.draws * plan.every + plan.tune), prior.noise_spread_scale
         run_chain(
@@ -172,12 +155,13 @@ def _run_blocked(
 
     _run_threads(run, counters, plan.total, progress)
     stats = np.array([record.stats for record in records])
+    theta = np.array([record.theta for record in records])
     return TreeDraws(
-        theta=prior.layout.unsigned(np.array([record.theta for record in records]), prior.between_sd),
-        log_noise=np.array([record.typical for record in records]),
-        log_spread=np.array([record.spread for record in records]),
-        item_log_noise=np.array([record.log_noise for record in records]),
-        states=np.array([record.states for record in records]),
+        theta=prior.layout.unsigned(theta, prior.between_sd)[:, :, :size],
+        log_noise=np.array([record.typical for record in records]) if by_item else theta[:, :, size:],
+        log_spread=np.array([record.spread for record in records]) if by_item else None,
+        item_log_noise=np.array([record.log_noise for record in records]) if by_item else None,
+        states=np.array([record.states for record in records]) + prior.root_mean,
         divergences=int(stats[:, :, 3].sum()),
         energy=stats[:, :, 0],
         steps=stats[:, :, 2],
@@ -185,13 +169,14 @@ def _run_blocked(
     )
 
 
-def _new_records(data: TreeData, tree: Tree, plan: SamplingPlan) -> Records:
+def _new_records(tree: Tree, plan: SamplingPlan, sampled: int, groups: int) -> Records:
+    """Room for the kept draws of one chain; for the noise of items only where it comes in `groups`."""
     (items, p), inner = tree.xty.shape, len(tree.parent) + 1 - len(tree.count)
     return Records(
-        theta=np.zeros((plan.draws, data.layout.size)),
-        typical=np.zeros((plan.draws, len(data.noise_groups))),
+        theta=np.zeros((plan.draws, sampled)),
+        typical=np.zeros((plan.draws, groups)),
         spread=np.zeros(plan.draws),
-        log_noise=np.zeros((plan.draws, items), dtype=np.float32),
+        log_noise=np.zeros((plan.draws, items if groups else 0), dtype=np.float32),
         states=np.zeros((plan.draws, inner, p)),
         stats=np.zeros((plan.draws * plan.every, 4)),
     )
@@ -213,44 +198,3 @@ def _run_threads(
             future.result()
     if progress is not None:
         progress(total, total)
-
-
-def _sample_nuts(
-    data: TreeData, prior: TreePrior, tree: Tree, plan: SamplingPlan, progress: Progress | None
-) -> TreeDraws:
-    groups = len(data.noise_groups)
-    size = prior.layout.size + groups
-    scales, (pooled, _) = prior.scales, residual_start(tree)
-
-    def make_log_density() -> LogDensity:
-        work = new_work(tree)
-
-        def log_density(theta: Floats) -> tuple[float, Floats]:
-            gradient = np.zeros(size)
-            return log_posterior(theta, tree, scales, work, gradient), gradient
-
-        return log_density
-
-    found = sample_nuts(
-        size,
-        make_log_density,
-        lambda rng: _start(prior, groups, pooled, rng),
-        plan,
-        TARGET_ACCEPTANCE,
-        None if progress is None else lambda done, total, _warming: progress(done, total),
-    )
-    inner, p = len(tree.parent) + 1 - len(tree.count), tree.xty.shape[1]
-    flat = found.x.reshape(-1, size)
-    states, logs = np.zeros((len(flat), inner, p)), np.zeros(len(flat))
-    draw_uppers(plan.seed, flat, np.zeros((0, 0), dtype=np.float32), tree, scales, new_work(tree), states, logs)
-    return TreeDraws(
-        theta=prior.layout.unsigned(found.x, prior.between_sd)[:, :, : size - groups],
-        log_noise=found.x[:, :, size - groups :],
-        log_spread=None,
-        item_log_noise=None,
-        states=states.reshape(plan.chains, plan.draws, inner, p),
-        divergences=found.divergences,
-        energy=found.energy,
-        steps=found.steps,
-        seconds=0.0,
-    )
