@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,6 +82,39 @@ def score_with_leak(rows: SalesRows, leaking: Sequence[str], *, horizon: int) ->
             }
         )
     return pl.DataFrame(table)
+
+
+def leak_words(rows: SalesRows, leaking: Sequence[str], *, horizon: int) -> str:
+    """What the guard spares the user, in two sentences: the score with the leak and the honest one beside it.
+
+    Parameters
+    ----------
+    rows : SalesRows
+        With ``period``, the leaking columns among its controls.
+    leaking : sequence of str
+    horizon : int, at least 1
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> price = rng.choice([2.0, 2.5, 3.0, 3.5], 400)
+    >>> units = rng.poisson(60 * price**-2).astype(float)
+    >>> frame = pl.DataFrame({"item": ["tea"] * 400, "period": range(400), "price": price, "quantity": units,
+    ...                       "heads": units})
+    >>> leak_words(SalesRows(frame=frame, controls=("heads",)), ["heads"], horizon=100)[:75]
+    'With it boosted trees would forecast the last 100 periods with an R-squared'
+    """
+    without = replace(
+        rows,
+        controls=tuple(name for name in rows.controls if name not in leaking),
+        shared_controls=tuple(name for name in rows.shared_controls if name not in leaking),
+    )
+    leak, honest = score_with_leak(without, leaking, horizon=horizon).rows(named=True)
+    return (
+        f"With {'it' if len(leaking) == 1 else 'them'} boosted trees would forecast the last {horizon} periods with an "
+        f"R-squared of {leak['r_squared']:.3f} and find an elasticity of {leak['own_price_elasticity']:.2f}. Honestly "
+        f"it is {honest['r_squared']:.3f}, with an elasticity of {honest['own_price_elasticity']:.2f}."
+    )
 
 
 def _features(

@@ -25,7 +25,7 @@ PAST_WORDS = frozenset((
     "lag", "lagged", "lag1", "lag2", "lag3", "lag4", "last", "previous", "prior", "past", "before",
 ))
 # fmt: on
-COMPOUNDS_THAT_ARE_KNOWN = ("sold_out", "unit_cost", "unit_size", "minimum_order")
+COMPOUNDS_THAT_ARE_KNOWN = ("sold_out", "unit_cost", "unit_price", "unit_size", "minimum_order")
 SAME = 0.999  # above it two columns are one; an honest driver of demand leaves the noise of sales unexplained
 WINDOW = 4  # rows of one item that a recent sum or velocity may span
 LEAST_ROWS = 10  # below it a correlation near 1 is no evidence
@@ -68,11 +68,24 @@ class Leak:
 
 
 class LeakageError(SpecError):
-    """Features would not be known on the day of the decision (exit code 2); `leaks` name each with its remedy."""
+    """Features would not be known on the day of the decision (exit code 2).
 
-    def __init__(self, leaks: Sequence[Leak]) -> None:
+    Attributes
+    ----------
+    leaks : tuple of Leak
+        Each with its remedy.
+
+    Examples
+    --------
+    >>> error = LeakageError([Leak(feature="revenue", kind="outcome_name", correlation=None)], shown="R-squared 0.999.")
+    >>> str(error).splitlines()[-1]
+    'R-squared 0.999.'
+    """
+
+    def __init__(self, leaks: Sequence[Leak], shown: str = "") -> None:
         self.leaks = tuple(leaks)
-        super().__init__("\n".join(f"{leak.message}: {leak.remedy}." for leak in self.leaks))
+        lines = [f"{leak.message}: {leak.remedy}." for leak in self.leaks]
+        super().__init__("\n".join([*lines, *([shown] if shown else [])]))
 
 
 def require_known_on_the_day(features: Collection[str], decision_day_features: Collection[str]) -> None:

@@ -10,6 +10,8 @@ import polars as pl
 from bayes_pricing.baselines.double_ml import DoubleMachineLearning
 from bayes_pricing.baselines.evaluation import compare_elasticities, evaluate, rolling_origin
 from bayes_pricing.baselines.inspection import importance_table, partial_dependence, price_ratio_grid
+from bayes_pricing.baselines.leak_demonstration import leak_words
+from bayes_pricing.baselines.leakage import LeakageError, refuse_leaks
 from bayes_pricing.baselines.learned import LearnedDemand
 from bayes_pricing.baselines.linear import LinearDemand
 from bayes_pricing.baselines.posterior import PosteriorDemand
@@ -134,15 +136,16 @@ def compare_estimators(
     Raises
     ------
     LeakageError
-        If a control would not be known on the day.
+        If a control would not be known on the day; it says what the score would have been with it and without.
     Refusal
         If every estimator refuses the sales.
     SpecError
         For an unknown name, or too few periods.
     """
     rows = SalesRows.from_panel(panel)
+    _refuse_leaks(rows, horizon)
     scores, fitted = [], []
-    findings = [] if panel.roles.sold_out is None else [_sold_out_taken_as_demand()]
+    findings: list[Finding] = [] if panel.roles.sold_out is None else [_sold_out_taken_as_demand()]
     for at, name in enumerate(names):
         estimator = build_estimator(name, seed=seed, sampler=sampler)
         progress(at / len(names), f"fitting {name.replace('_', ' ')}")
@@ -168,6 +171,16 @@ def compare_estimators(
         dependence=pl.concat(partial_dependence(one, late.frame, grid) for one in fitted),
         findings=tuple(findings),
     )
+
+
+def _refuse_leaks(rows: SalesRows, horizon: int) -> None:
+    try:
+        refuse_leaks(rows, rows.features)
+    except LeakageError as error:
+        if "period" not in rows.frame.columns or not rows.frame["period"].n_unique() > horizon:
+            raise
+        names = [leak.feature for leak in error.leaks]
+        raise LeakageError(error.leaks, shown=leak_words(rows, names, horizon=horizon)) from error
 
 
 def _sold_out_taken_as_demand() -> Finding:

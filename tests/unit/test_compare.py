@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import polars as pl
@@ -54,6 +55,26 @@ def test_what_refuses_is_named_and_the_rest_goes_on(
     words = ["compare", "--sales", str(tmp_path / "few.parquet"), "--estimator", "double_ml", "--estimator"]
     assert exit_code([*words, "item_effects"]) == 0
     assert "double ml is left out" in capsys.readouterr().out
+
+
+def test_a_leaking_column_is_refused_with_the_score_it_would_have_had(
+    sales: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaking = pl.read_parquet(sales).with_columns(heads=3 * pl.col("quantity") + 1)
+    leaking.write_parquet(tmp_path / "leaking.parquet")
+    words = ["compare", "--sales", str(tmp_path / "leaking.parquet"), "--control", "heads", "--origins", "0"]
+    assert exit_code([*words, "--estimator", "item_effects"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "'heads' is the units sold in the same period in another form" in told
+    numbers = re.search(
+        r"R-squared of (\S+) and find an elasticity of (\S+)\. Honestly it is (\S+), with .* of (\S+)\.", told
+    )
+    assert numbers is not None
+    leak, flat, honest, steep = (float(number) for number in numbers.groups())
+    assert leak > 0.95  # trees of 300 rows in steps; over 0.99 with the 6,000 of the guard's own test
+    assert abs(flat) < 0.3
+    assert honest < leak - 0.1
+    assert steep < -1.0
 
 
 def test_an_unknown_estimator_is_wrong_use(sales: Path, capsys: pytest.CaptureFixture[str]) -> None:
