@@ -15,7 +15,15 @@ from scipy.special import stdtrit
 from bayes_pricing.baselines.features import Cells, Encoding, held_out_rows, reference_rows
 from bayes_pricing.baselines.noise import CountNoise, LogResiduals, UnitsNoise
 from bayes_pricing.baselines.protocol import Elasticities, Floats, SalesRows, UnitModel, resolve_unit_model
-from bayes_pricing.baselines.regressors import LARGEST_LOG, LEARNERS, Learner, Regressor, build_regressor, one_thread
+from bayes_pricing.baselines.regressors import (
+    LARGEST_LOG,
+    LEARNERS,
+    MONOTONE,
+    Learner,
+    Regressor,
+    build_regressor,
+    one_thread,
+)
 from bayes_pricing.errors import SpecError
 
 PRICE_STEPS = np.log(np.linspace(0.9, 1.1, 5))
@@ -37,6 +45,8 @@ class LearnedDemand:
     ``quadratic``       a parabola in log price per category, waves of the year, linear controls
     ``cubic``           the same with a cubic
     ``gam``             the same with a cubic spline of log price (five knots at quantiles)
+    ``xgboost``         100 boosted trees of XGBoost, falling in price (extra ``boosting``)
+    ``lightgbm``        100 boosted trees of LightGBM, falling in price (extra ``boosting``)
     ==================  ==========================================================================================
 
     The elasticity is the slope of log predictions over prices from 10 % below to 10 % above the price asked about, at
@@ -179,7 +189,7 @@ class FittedLearnedDemand:
         refits = len(self.bootstrap)
         half = stdtrit(refits - 1, (1 + self.probability) / 2) * slopes[1:].std(axis=0, ddof=1)
         upper = slopes[0] + half
-        if self.learner == "boosted_trees":
+        if self.learner in MONOTONE:
             upper = np.minimum(upper, 0.0)  # they cannot rise with price
         return Elasticities(
             name=tuple(name),
@@ -194,7 +204,7 @@ class FittedLearnedDemand:
 
 def _fit(learner: Learner, encoding: Encoding, cells: Cells) -> Regressor:
     with one_thread():
-        return build_regressor(learner, encoding).fit(cells.features, cells.target, cells.weight)
+        return build_regressor(learner, encoding).fit(cells.features, cells.target, sample_weight=cells.weight)
 
 
 def _log_prediction(regressor: Regressor, encoding: Encoding, features: Floats) -> Floats:

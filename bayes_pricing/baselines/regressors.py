@@ -9,11 +9,12 @@ import numpy as np
 
 from bayes_pricing.baselines.protocol import Floats
 from bayes_pricing.errors import SpecError
+from bayes_pricing.extras import import_extra
 
 if TYPE_CHECKING:
     from bayes_pricing.baselines.features import Encoding
 
-Learner = Literal["boosted_trees", "random_forest", "ensemble", "quadratic", "cubic", "gam"]
+Learner = Literal["boosted_trees", "random_forest", "ensemble", "quadratic", "cubic", "gam", "xgboost", "lightgbm"]
 LEARNERS: dict[Learner, str] = {
     "boosted_trees": "boosted trees",
     "random_forest": "random forest",
@@ -21,7 +22,13 @@ LEARNERS: dict[Learner, str] = {
     "quadratic": "quadratic in log price",
     "cubic": "cubic in log price",
     "gam": "generalised additive model",
+    "xgboost": "XGBoost",
+    "lightgbm": "LightGBM",
 }
+MONOTONE: frozenset[Learner] = frozenset({"boosted_trees", "xgboost", "lightgbm"})
+"""Learners whose units cannot rise with price."""
+TREES = 100
+LEAVES = 8
 CATEGORIES_LIMIT = 64  # scikit-learn allows a categorical feature no more values than bins
 FOREST_TREES = 40
 ROWS_OF_A_LEAF = 20
@@ -56,7 +63,7 @@ def build_regressor(learner: Learner, encoding: Encoding) -> Regressor:
     Raises
     ------
     SpecError
-        If the learner is unknown.
+        If the learner is unknown, or its package is not installed.
 
     Examples
     --------
@@ -79,24 +86,72 @@ def build_regressor(learner: Learner, encoding: Encoding) -> Regressor:
     if learner in ("quadratic", "cubic", "gam"):
         degree = {"quadratic": 2, "cubic": 3, "gam": None}[learner]
         return _Curve(degree, len(encoding.categories), encoding.counts)
+    if learner == "xgboost":
+        return _xgboost(encoding)
+    if learner == "lightgbm":
+        return _lightgbm(encoding)
     raise SpecError(f"The learner {learner!r} is unknown; choose {', '.join(get_args(Learner))}.")
 
 
 def _boosted(encoding: Encoding) -> Regressor:
     from sklearn.ensemble import HistGradientBoostingRegressor  # type: ignore[import-untyped]  # has no types
 
-    categories, features = len(encoding.categories), 3 + len(encoding.controls)
+    categories = len(encoding.categories)
     trees: Regressor = HistGradientBoostingRegressor(
         loss="poisson" if encoding.counts else "squared_error",
         learning_rate=0.1,
-        max_iter=100,
-        max_leaf_nodes=8,
+        max_iter=TREES,
+        max_leaf_nodes=LEAVES,
         min_samples_leaf=ROWS_OF_A_LEAF,
         max_bins=CATEGORIES_LIMIT,
-        monotonic_cst=[-1] + [0] * (features - 1),
+        monotonic_cst=list(_falling_in_price(encoding)),
         categorical_features=[1] if 1 < categories <= CATEGORIES_LIMIT else None,
         early_stopping=False,
         random_state=0,
+    )
+    return trees
+
+
+def _falling_in_price(encoding: Encoding) -> tuple[int, ...]:
+    """Signs that hold predictions monotone: falling in the first feature, free in the others."""
+    return (-1, *(0,) * (2 + len(encoding.controls)))
+
+
+def _xgboost(encoding: Encoding) -> Regressor:
+    """The same trees by XGBoost; a category is a number here, which eight leaves tell apart well enough."""
+    package = import_extra("xgboost", "boosting")
+    trees: Regressor = package.XGBRegressor(
+        objective="count:poisson" if encoding.counts else "reg:squarederror",
+        n_estimators=TREES,
+        learning_rate=0.1,
+        tree_method="hist",
+        grow_policy="lossguide",
+        max_depth=0,
+        max_leaves=LEAVES,
+        min_child_weight=ROWS_OF_A_LEAF,
+        monotone_constraints=_falling_in_price(encoding),
+        n_jobs=1,
+        random_state=0,
+        verbosity=0,
+    )
+    return trees
+
+
+def _lightgbm(encoding: Encoding) -> Regressor:
+    """The same trees by LightGBM."""
+    package = import_extra("lightgbm", "boosting")
+    trees: Regressor = package.LGBMRegressor(
+        objective="poisson" if encoding.counts else "regression",
+        n_estimators=TREES,
+        learning_rate=0.1,
+        num_leaves=LEAVES,
+        min_child_samples=ROWS_OF_A_LEAF,
+        monotone_constraints=list(_falling_in_price(encoding)),
+        deterministic=True,
+        force_row_wise=True,
+        n_jobs=1,
+        random_state=0,
+        verbosity=-1,
     )
     return trees
 
