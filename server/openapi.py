@@ -18,9 +18,9 @@ from server.schemas import Strict
 from server.store.keys import SCOPES
 
 REFERENCE = "#/components/schemas/{name}"
-ALWAYS = (400, 503)
+ALWAYS = (400,)
 """Problems of every address."""
-WITH_KEY = (401, 403, 429)
+WITH_KEY = (401, 403, 429, 503)
 WITH_BODY = (413, 415)
 ANSWER_HEADERS = {"X-Request-Id": "Id of the request, to be quoted when asking for help"}
 INTRODUCTION = """Prices with credible intervals and the reasons for them.
@@ -198,8 +198,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     statuses |= set(WITH_KEY) if operation.scope else set()
     statuses |= set(WITH_BODY) if operation.body is not None else set()
     statuses |= {409, 422} if operation.method in ("POST", "PUT") else set()
-    statuses |= {404} if "model" in operation.query.__struct_fields__ else set()
-    statuses |= {404, 422} if "cursor" in operation.query.__struct_fields__ else set()
+    statuses |= {422} if "cursor" in operation.query.__struct_fields__ else set()
     statuses |= {428} if operation.if_match else set()
     for status in sorted(statuses):
         responses[str(status)] = _problem_response(status)

@@ -83,6 +83,7 @@ AUDITED = {"Audit-Id": "Id under which the audit keeps this answer"}
 OPERATIONS = (
     Operation(
         method="GET", path="/v1/items", handler=list_items, query=ItemsQuery, answer="ItemsPage", scope="prices:read",
+        problems=(404,),
     ),
     Operation(
         method="GET", path="/v1/items/{item:str}/recommendation", handler=read_recommendation, query=ModelQuery,

@@ -73,6 +73,7 @@ async def events(service: Service, job_id: str, after: int) -> AsyncIterator[byt
 OPERATIONS = (
     Operation(
         method="GET", path="/v1/jobs", handler=list_all_jobs, query=JobsQuery, answer="JobsPage", scope="fits:run",
+        problems=(404,),
     ),
     Operation(
         method="GET", path="/v1/jobs/{job:str}", handler=read_job, answer="Job", scope="fits:run", problems=(404,),

@@ -147,7 +147,7 @@ def elasticity_rows(model: Any, level: str, after: str | None, limit: int) -> tu
 OPERATIONS = (
     Operation(
         method="GET", path="/v1/models", handler=list_published, query=PageQuery, answer="ModelsPage",
-        scope="models:read",
+        scope="models:read", problems=(404,),
     ),
     Operation(
         method="POST", path="/v1/models", handler=publish, body=PublishRequest, answer="JobAccepted",
@@ -173,7 +173,7 @@ OPERATIONS = (
     ),
     Operation(
         method="POST", path="/v1/aliases/champion/rollback", handler=roll_back, body=RollbackRequest, answer="Alias",
-        scope="models:publish", if_match=True, problems=(404, 409, 412), headers={"ETag": "The new version"},
+        scope="models:publish", if_match=True, problems=(409, 412), headers={"ETag": "The new version"},
         example={"reason": "complaints about tea"},
     ),
 )  # fmt: skip

@@ -62,9 +62,9 @@ def test_the_document_describes_every_operation_with_problems_and_examples(clien
     for operation in operations():
         found = described[operation.name]
         assert found["summary"]
-        assert {"400", "503"} <= set(found["responses"])
+        assert "400" in found["responses"]
         if operation.scope is not None:
-            assert {"401", "403", "429"} <= set(found["responses"])
+            assert {"401", "403", "429", "503"} <= set(found["responses"])
             assert operation.scope in found["description"]
         if operation.body is not None:
             assert all(

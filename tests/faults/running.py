@@ -39,11 +39,11 @@ class Running:
 
     def client(self) -> httpx.Client:
         """Somebody with a key that may do everything."""
-        return httpx.Client(base_url=self.address, headers=self.shop.key, timeout=30.0, verify=False)
+        return httpx.Client(base_url=self.address, headers=self.shop.key, timeout=120.0, verify=False)
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of one request on a connection of its own."""
-        connection = http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=30.0)
+        connection = http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=120.0)
         try:
             connection.request("GET", path, headers=self.shop.key)
             answer = connection.getresponse()
@@ -87,7 +87,7 @@ def serving(
     finally:
         if supervisor.poll() is None:
             supervisor.terminate()
-        supervisor.wait(timeout=40)
+        supervisor.wait(timeout=120)
 
 
 def second_model(shop: Shop, seed: int = 2) -> str:
@@ -107,8 +107,8 @@ def promote_in_store(shop: Shop, model: str, expected_version: int) -> None:
     engine.dispose()
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Whether something becomes true within a time."""
+def eventually(holds: Callable[[], bool], seconds: float = 120.0) -> bool:
+    """Whether something becomes true; the time is no promise of speed, only an end for what never comes."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with contextlib.suppress(httpx.TransportError, http.client.HTTPException, OSError):

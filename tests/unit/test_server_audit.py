@@ -12,16 +12,16 @@ from sqlalchemy.engine import Engine
 from bayes_pricing.errors import SpecError
 from server.store.audit import answer_id, find_entry, list_entries, record_event, verify_chain
 from server.store.audit_writer import AuditWriter
-from server.store.database import connect, open_database, writing
+from server.store.database import connect, writing
 from server.store.failures import NotFound, StoreUnavailable
 from server.store.tables import audit, audit_counts, audit_head
+from tests.stores import BOTH, opened
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(f"sqlite:///{tmp_path}/server.db")
-    yield engine
-    engine.dispose()
+@pytest.fixture(params=BOTH)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    with opened(request, tmp_path) as engine:
+        yield engine
 
 
 def serve(engine: Engine, numbers: range) -> list[str]:
@@ -111,11 +111,12 @@ def test_counts_do_not_touch_the_chain(engine: Engine) -> None:
 
 
 def test_nothing_is_lost_while_the_database_is_locked(engine: Engine) -> None:
-    impatient = connect(engine.url.render_as_string(), busy_seconds=0.01)
+    impatient = connect(engine.url.render_as_string(hide_password=False), busy_seconds=0.01)
     writer = AuditWriter(impatient, queue_bytes=10)
-    with writing(engine):
+    with writing(engine) as connection:
+        connection.execute(sa.select(audit_head).with_for_update())  # SQLite is locked as a whole already
         name = writer.served("recommendation", "m1", b"12345", b"1234")
-        with pytest.raises(StoreUnavailable, match="locked"):
+        with pytest.raises(StoreUnavailable, match="does not answer"):
             writer.flush()
         writer.again(name)
         with pytest.raises(StoreUnavailable, match="queue is full"):

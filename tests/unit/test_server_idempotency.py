@@ -11,19 +11,19 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from server.store.database import open_database, writing
+from server.store.database import writing
 from server.store.failures import IdempotencyInFlight, IdempotencyMismatch
 from server.store.idempotency import StoredAnswer, Ticket, abandon, begin, complete
 from server.store.tables import idempotency
+from tests.stores import BOTH, opened
 
 ANSWER = StoredAnswer(status=201, headers={"Location": "/v1/jobs/1"}, body=b'{"id":1}')
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(f"sqlite:///{tmp_path}/server.db")
-    yield engine
-    engine.dispose()
+@pytest.fixture(params=BOTH)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    with opened(request, tmp_path) as engine:
+        yield engine
 
 
 def ask(
@@ -62,7 +62,7 @@ def test_request_of_a_dead_process_is_taken_over(engine: Engine) -> None:
         "from server.store.database import open_database; from server.store.idempotency import begin; import sys\n"
         "begin(open_database(sys.argv[1]), key='k', principal_id='shop', route='POST /v1/fits', body=b'{}')"
     )
-    subprocess.run([sys.executable, "-c", code, engine.url.render_as_string()], check=True)
+    subprocess.run([sys.executable, "-c", code, engine.url.render_as_string(hide_password=False)], check=True)
     assert isinstance(ask(engine), Ticket)
     with pytest.raises(IdempotencyInFlight):
         ask(engine)

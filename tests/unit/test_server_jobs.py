@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 
 from bayes_pricing.errors import Finding, Refusal, SpecError
 from server.settings import Settings
-from server.store.database import open_database, reading, writing
+from server.store.database import reading, writing
 from server.store.failures import Conflict, LeaseLost, NotFound
 from server.store.jobs import (
     Job,
@@ -33,25 +33,13 @@ from server.store.jobs import (
 from server.store.tables import aliases, jobs
 from server.tasks import fit_folder, sales_file
 from server.worker import Done, Handler, JobRun, run_worker
+from tests.stores import BOTH, opened
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(f"sqlite:///{tmp_path}/server.db")
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    if request.param == "sqlite":
-        engine = open_database(f"sqlite:///{tmp_path}/server.db")
-    else:
-        engine = open_database(request.getfixturevalue("postgres_url"))
-        with writing(engine) as connection:
-            connection.execute(jobs.delete())
-    yield engine
-    engine.dispose()
+@pytest.fixture(params=BOTH)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    with opened(request, tmp_path) as engine:
+        yield engine
 
 
 def work(
@@ -65,12 +53,12 @@ def submit(engine: Engine, number: int = 1) -> Job:
     return submit_job(engine, "job", {"number": number}, by="shop").job
 
 
-def test_oldest_first_and_each_once(either: Engine) -> None:
-    asked = [submit(either, number).id for number in range(3)]
+def test_oldest_first_and_each_once(engine: Engine) -> None:
+    asked = [submit(engine, number).id for number in range(3)]
     taken: list[str] = []
 
     def take() -> None:
-        while (job := claim_job(either, threading.current_thread().name, 60)) is not None:
+        while (job := claim_job(engine, threading.current_thread().name, 60)) is not None:
             taken.append(job.id)
 
     threads = [threading.Thread(target=take) for _ in range(2)]
@@ -79,20 +67,20 @@ def test_oldest_first_and_each_once(either: Engine) -> None:
     for thread in threads:
         thread.join()
     assert sorted(taken) == sorted(asked)
-    assert [job.id for job in list_jobs(either)] == asked[::-1]
-    assert [job.id for job in list_jobs(either, after=asked[1])] == [asked[0]]
-    assert count_jobs(either) == {"running": 3}
+    assert [job.id for job in list_jobs(engine)] == asked[::-1]
+    assert [job.id for job in list_jobs(engine, after=asked[1])] == [asked[0]]
+    assert count_jobs(engine) == {"running": 3}
 
 
-def test_equal_requests_are_one_job(either: Engine) -> None:
-    first = submit(either)
-    assert submit(either).id == first.id
-    job = claim_job(either, "w", 60)
+def test_equal_requests_are_one_job(engine: Engine) -> None:
+    first = submit(engine)
+    assert submit(engine).id == first.id
+    job = claim_job(engine, "w", 60)
     assert job is not None
-    finish_job(either, job, {"answer": 1})
-    again = submit_job(either, "job", {"number": 1}, by="another")
+    finish_job(engine, job, {"answer": 1})
+    again = submit_job(engine, "job", {"number": 1}, by="another")
     assert (again.created, again.job.id, again.job.result) == (False, first.id, {"answer": 1})
-    assert submit(either, 2).id != first.id
+    assert submit(engine, 2).id != first.id
 
 
 def test_failed_job_may_be_asked_for_again(engine: Engine) -> None:
@@ -103,23 +91,23 @@ def test_failed_job_may_be_asked_for_again(engine: Engine) -> None:
     assert submit(engine).id != first.id
 
 
-def test_silent_worker_loses_the_job_and_cannot_finish_it(either: Engine) -> None:
-    submit(either)
-    first = claim_job(either, "dead", -1)
+def test_silent_worker_loses_the_job_and_cannot_finish_it(engine: Engine) -> None:
+    submit(engine)
+    first = claim_job(engine, "dead", -1)
     assert first is not None
-    second = claim_job(either, "alive", 60)
+    second = claim_job(engine, "alive", 60)
     assert second is not None
     assert (second.id, second.attempts) == (first.id, 2)
     for late in (
-        lambda: heartbeat(either, first, 60, 0.5, "late"),
-        lambda: finish_job(either, first, {}, lambda connection: connection.execute(aliases.insert())),
-        lambda: end_job(either, first, "failed"),
-        lambda: release_job(either, first, counted=False),
+        lambda: heartbeat(engine, first, 60, 0.5, "late"),
+        lambda: finish_job(engine, first, {}, lambda connection: connection.execute(aliases.insert())),
+        lambda: end_job(engine, first, "failed"),
+        lambda: release_job(engine, first, counted=False),
     ):
         with pytest.raises(LeaseLost):
             late()
-    finish_job(either, second, {"by": "alive"})
-    assert find_job(either, first.id).result == {"by": "alive"}
+    finish_job(engine, second, {"by": "alive"})
+    assert find_job(engine, first.id).result == {"by": "alive"}
 
 
 def test_job_that_kills_its_workers_fails(engine: Engine) -> None:

@@ -12,17 +12,17 @@ from sqlalchemy.engine import Engine
 
 from bayes_pricing.errors import SpecError
 from server.store.audit import list_entries
-from server.store.database import open_database, reading, writing
+from server.store.database import reading, writing
 from server.store.failures import Conflict, KeyRefused, NotFound, ScopeMissing
 from server.store.keys import ANYBODY, SCOPES, KeyRing, create_key, list_keys, revoke_key
 from server.store.tables import keys
+from tests.stores import BOTH, opened
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(f"sqlite:///{tmp_path}/server.db")
-    yield engine
-    engine.dispose()
+@pytest.fixture(params=BOTH)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    with opened(request, tmp_path) as engine:
+        yield engine
 
 
 def test_key_is_good_for_its_scopes_only(engine: Engine) -> None:

@@ -14,7 +14,6 @@ from sqlalchemy.engine import Engine
 
 from bayes_pricing.errors import SpecError
 from bayes_pricing.gate import Evidence
-from server.store.database import open_database
 from server.store.failures import NotFound
 from server.store.models import record_model
 from server.store.outcomes import (
@@ -26,6 +25,7 @@ from server.store.outcomes import (
     record_outcome,
     track_record,
 )
+from tests.stores import BOTH, opened
 
 CLAIM = Claim(mean=100.0, lower=80.0, upper=120.0, probability=0.9)
 MONDAY = date(2026, 3, 2)
@@ -42,12 +42,11 @@ ASKED: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(f"sqlite:///{tmp_path}/server.db")
-    record_model(engine, "m1", fit_id="f1", by="job", evidence=Evidence(), about={})
-    yield engine
-    engine.dispose()
+@pytest.fixture(params=BOTH)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    with opened(request, tmp_path) as engine:
+        record_model(engine, "m1", fit_id="f1", by="job", evidence=Evidence(), about={})
+        yield engine
 
 
 def outcomes(quantities: np.ndarray[Any, Any]) -> list[Outcome]:
