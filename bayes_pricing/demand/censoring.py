@@ -52,7 +52,7 @@ class RowData:
     @property
     def log_units(self) -> Floats:
         """Log units per unit of exposure (rows,); rows without sales as if half a unit were sold."""
-        return np.log(np.maximum(self.quantity, ZERO_AS)) - self.log_exposure
+        return np.log(np.where(self.quantity > 0, self.quantity, ZERO_AS)) - self.log_exposure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,10 +178,12 @@ def build_row_data(frame: pl.LazyFrame, items: pl.DataFrame, spec: DemandSpec) -
             (pl.lit(value=False) if gone is None else gone).alias("_gone"),
         )
         .with_columns(
-            (pl.col("quantity").clip(lower_bound=ZERO_AS).log() - pl.col("_log_exposure")).alias("_log_units")
+            (pl.when(pl.col("quantity") > 0).then("quantity").otherwise(ZERO_AS).log() - pl.col("_log_exposure")).alias(
+                "_log_units"
+            )
         )
         .select("item", *columns, "quantity", "_log_exposure", "_gone", "_log_units")
-        .sort("item")
+        .sort("item", *columns, "quantity", "_gone")  # in full, so that the sums do not depend on the order of reading
         .collect(engine="streaming")
     )
     gram = gather_gram(rows, "item", "_log_units", columns)

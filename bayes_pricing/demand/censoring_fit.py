@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -13,21 +13,27 @@ from bayes_pricing.demand.censoring import RowData, build_row_data
 from bayes_pricing.demand.diagnostics import SamplerStatistics
 from bayes_pricing.demand.draws_assembly import LevelDraws, assemble_draws
 from bayes_pricing.demand.draws_posterior import DrawsPosterior
-from bayes_pricing.demand.nuts import SamplingPlan, SettledFit, settle, without_divergence
+from bayes_pricing.demand.nest_draws import draw_nest
+from bayes_pricing.demand.nest_start import RoughFit
+from bayes_pricing.demand.nuts import LogDensity, NutsDraws, SamplingPlan, SettledFit, sample_nuts, settle
 from bayes_pricing.demand.robust import bounded_log_smearing
+from bayes_pricing.demand.row_coordinates import build_row_problem, start_rows
+from bayes_pricing.demand.row_density import (
+    RowProblem,
+    item_residual_sd,
+    law_places,
+    new_row_work,
+    row_log_posterior,
+    row_size,
+)
+from bayes_pricing.demand.row_start import RowLaw
 from bayes_pricing.demand.spec import DemandSpec
-from bayes_pricing.demand.tree_layout import correlation_factor
 from bayes_pricing.demand.tree_posterior import price_information
 from bayes_pricing.demand.tree_prior import build_tree_prior
 from bayes_pricing.errors import Finding, Refusal
 
-if TYPE_CHECKING:
-    import xarray as xr
-
 Progress = Callable[[float, str], None]
 TARGET_ACCEPTANCE = (0.85, 0.95, 0.99)
-RICH_ROWS = 100
-"""Rows from which an item's coefficients are sampled as they are; those of items with fewer as offsets."""
 WEIGHT_DRAWS = 200
 MOST_ROWS = 500_000
 
@@ -35,7 +41,7 @@ MOST_ROWS = 500_000
 def fit_rows(
     frame: pl.LazyFrame, items: pl.DataFrame, spec: DemandSpec, plan: SamplingPlan, progress: Progress
 ) -> SettledFit[DrawsPosterior]:
-    """Fit demand row by row with PyMC.
+    """Fit demand row by row (NUTS on the compiled density; PyMC is not imported).
 
     Parameters
     ----------
@@ -56,35 +62,40 @@ def fit_rows(
     refusal = _too_much(frame, spec)
     if refusal is not None:
         raise Refusal([refusal])
-    from bayes_pricing.demand.model import build_row_model
-    from bayes_pricing.demand.sampling import compile_model, sample_compiled
-
-    progress(0.0, "compiling the model")
+    progress(0.0, "rough first fit")
     data = build_row_data(frame, items, spec)
-    prior = build_tree_prior(data.tree, spec.priors)
-    thin = float(np.median(data.tree.gram.count)) < RICH_ROWS
-    compiled = compile_model(build_row_model(data, prior, data.tree.level_names[0 if thin else 1 :]))
+    problem, rough = build_row_problem(data, build_tree_prior(data.tree, spec.priors))
+    progress(0.02, "compiling the model")
+    warm = start_rows(problem, rough, np.random.default_rng(0))
+    row_log_posterior(warm, problem, new_row_work(problem), np.empty_like(warm))
 
     def fit(every: int) -> tuple[DrawsPosterior, SamplerStatistics]:
-        longer = SamplingPlan(draws=plan.draws, tune=plan.tune, chains=plan.chains, seed=plan.seed, every=every)
-
-        def run(target: float) -> tuple[xr.DataTree, int]:
-            tree = sample_compiled(compiled, longer, target_accept=target, progress=progress)
-            return tree, int(tree["sample_stats"]["diverging"].to_numpy().sum())
-
-        tree = without_divergence(run, TARGET_ACCEPTANCE)
-        stats = tree["sample_stats"]
-        statistics = SamplerStatistics(
-            divergences=int(stats["diverging"].to_numpy().sum()),
-            energy=stats["energy"].to_numpy().astype(np.float64),
-        )
-        kept = {
-            str(name): values.to_numpy()[:, every - 1 :: every].astype(np.float64)
-            for name, values in tree["posterior"].items()
-        }
-        return _posterior(data, kept, items, spec, plan.seed), statistics
+        found = _sample(problem, rough, replace(plan, every=every), progress)
+        posterior = _posterior(data, problem, found.x, items, plan.seed)
+        return posterior, SamplerStatistics(divergences=found.divergences, energy=found.energy)
 
     return settle(fit)
+
+
+def _sample(problem: RowProblem, rough: RoughFit[RowLaw], plan: SamplingPlan, progress: Progress) -> NutsDraws:
+    """Unconstrained draws (chain, draw, coordinate)."""
+    size = row_size(problem)
+
+    def make_log_density() -> LogDensity:
+        work = new_row_work(problem)
+
+        def log_density(x: Floats) -> tuple[float, Floats]:
+            gradient = np.empty(size)
+            return row_log_posterior(x, problem, work, gradient), gradient
+
+        return log_density
+
+    def report(done: int, total: int, warming: bool) -> None:
+        progress(0.05 + 0.95 * done / total, "warming up" if warming else "sampling the posterior")
+
+    return sample_nuts(
+        size, make_log_density, lambda rng: start_rows(problem, rough, rng), plan, TARGET_ACCEPTANCE, report
+    )
 
 
 def _too_much(frame: pl.LazyFrame, spec: DemandSpec) -> Finding | None:
@@ -108,40 +119,35 @@ def _too_much(frame: pl.LazyFrame, spec: DemandSpec) -> Finding | None:
     )
 
 
-def _posterior(
-    data: RowData, draws: Mapping[str, Floats], items: pl.DataFrame, spec: DemandSpec, seed: int
-) -> DrawsPosterior:
-    """From named draws to the posterior every other fit by draws has."""
-    k, levels = len(spec.coefficients), data.tree.level_names
-    lower, shape = np.tril_indices(k, -1), draws["population"].shape[:2]
-    correlation = {}
-    for level in levels:
-        partial = 2.0 * draws[f"partial_{level}"] - 1.0
-        factor = correlation_factor(np.arctanh(partial), k)
-        correlation[level] = (factor @ np.swapaxes(factor, -1, -2))[..., lower[0], lower[1]]
+def _posterior(data: RowData, problem: RowProblem, x: Floats, items: pl.DataFrame, seed: int) -> DrawsPosterior:
+    """From unconstrained draws to the posterior every other fit by draws has."""
+    drawn, places, start = draw_nest(x, problem.nest, problem.scales), law_places(problem), problem.nest.level_start
+    levels, spec = data.tree.level_names, data.spec
     extra: dict[str, Floats] = {}
-    smearing = None
+    smearing = dispersion = None
     if spec.likelihood == "lognormal":
-        sd = draws["residual_sd"]
-        smearing = 0.5 * sd**2
-        extra["residual_sd"] = sd
+        extra["residual_sd"] = item_residual_sd(x, problem)
+        smearing = 0.5 * extra["residual_sd"] ** 2
     if spec.errors == "student_t":
-        smearing = bounded_log_smearing(draws["residual_sd"], draws["degrees"])
-        extra["degrees"] = draws["degrees"][..., None]
+        extra["degrees"] = np.exp(x[:, :, places.degrees : places.degrees + 1])
+        smearing = bounded_log_smearing(extra["residual_sd"], extra["degrees"][..., 0])
+    if spec.likelihood == "negative_binomial":
+        dispersion = np.exp(-2.0 * x[:, :, places.scalar])
     found = LevelDraws(
-        units={level: draws[level] for level in levels},
-        population=draws["population"],
-        sd={level: draws[f"sd_{level}"] for level in levels},
-        correlation=correlation,
-        shared=draws["shared"].reshape(*shape, -1),
+        units={level: drawn.nodes[:, :, start[at] : start[at + 1]] for at, level in enumerate(levels)},
+        population=drawn.nodes[:, :, -1],
+        sd={level: drawn.sd[:, :, at] for at, level in enumerate(levels)},
+        correlation={level: drawn.correlation[:, :, at] for at, level in enumerate(levels)},
+        shared=drawn.shared,
         smearing=smearing,
-        dispersion=draws["overdispersion"] ** -2.0 if "overdispersion" in draws else None,
+        dispersion=dispersion,
         extra=extra,
     )
-    return assemble_draws(found, data.tree, spec, items, weight=_own_weight(data, draws), seed=seed)
+    weight = _own_weight(data, drawn.sd[:, :, 0, 1], extra.get("residual_sd"), dispersion)
+    return assemble_draws(found, data.tree, spec, items, weight=weight, seed=seed)
 
 
-def _own_weight(data: RowData, draws: Mapping[str, Floats]) -> Floats:
+def _own_weight(data: RowData, item_sd: Floats, residual_sd: Floats | None, dispersion: Floats | None) -> Floats:
     r"""Share of each item's elasticity that its own rows decide, approximately: sold-out rows count as none.
 
     .. math:: w_i = E\left[\frac{I_i}{I_i + 1 / \tau^2}\right]
@@ -154,16 +160,16 @@ def _own_weight(data: RowData, draws: Mapping[str, Floats]) -> Floats:
     np.add.at(moments, data.item[seen], x[:, :, None] * x[:, None, :])
     information = price_information(moments)[:, None]
 
-    def thinned(name: str) -> Floats:
-        flat = draws[name].reshape(-1, *draws[name].shape[2:])
+    def thinned(draws: Floats) -> Floats:
+        flat = draws.reshape(-1, *draws.shape[2:])
         return flat[:: max(len(flat) // WEIGHT_DRAWS, 1)]
 
-    precision = thinned("sd_item")[:, 1] ** -2.0
-    if data.spec.likelihood == "lognormal":
-        own = information * thinned("residual_sd").T ** -2.0
+    precision = thinned(item_sd) ** -2.0
+    if residual_sd is not None:
+        own = information * thinned(residual_sd).T ** -2.0
     else:
         mean = np.bincount(data.item, data.quantity) / np.maximum(np.bincount(data.item), 1)
-        spread = thinned("overdispersion") ** 2 if "overdispersion" in draws else np.zeros(len(precision))
+        spread = np.zeros(len(precision)) if dispersion is None else 1.0 / thinned(dispersion)
         own = information / (1.0 / np.maximum(mean, 1e-9)[:, None] + spread)
     weight: Floats = (own / (own + precision)).mean(axis=1)
     return weight

@@ -1,19 +1,6 @@
-r"""Compiled log density of hierarchical counts and its gradient, in coordinates that are nearly independent normals.
+"""Compiled log density of hierarchical counts and its gradient (coordinates: :mod:`bayes_pricing.demand.nest_density`).
 
-Every node (item, unit of a nesting level, population) has `k` coefficients :math:`b \sim N(b_\text{parent}, L L')`.
-NUTS moves :math:`z` instead of :math:`b`, one coordinate after the other, the level first:
-
-.. math::
-   t_j = b_j + \sum_{l<j} R_{jl} b_l, \quad
-   t_j \mid b_{<j} \sim N(\mu_j, s_j^2), \quad s_j = L_{jj}, \\
-   b_{<j}, z \mapsto t_j = \frac{h_j + \mu_j / s_j^2}{D_j + 1 / s_j^2} + \frac{z_j}{\sqrt{D_j + 1 / s_j^2}}
-
-where :math:`R, D, h` are *constants*: the Gaussian approximation, at a rough first fit, of what the sales below a node
-say of its coefficients (:math:`-\frac12 \sum_j D_j t_j^2 + h_j t_j`). The density of `b` and of the counts is exact,
-and so is the Jacobian, so a poor approximation can only cost speed. Where it is good, `z` given the hyper-parameters is
-close to independent standard normals, whether data are rich (centred), thin (non-centred) or in between, and the ridges
-between levels, slopes and group means are gone. The PyMC definition of the same posterior is in
-:mod:`bayes_pricing.demand.model`; a test holds the two equal.
+The PyMC definition of the same posterior is in :mod:`bayes_pricing.demand.model`; a test holds the two equal.
 """
 
 from __future__ import annotations
@@ -25,30 +12,21 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.count_data import Integers
-from bayes_pricing.demand.count_likelihood import INNER, VECTOR, Cells, Rates, cell_likelihood, row_terms
-
-
-class Nest(NamedTuple):
-    """Nodes, numbered items first, level by level, the population last; and the constants of their coordinates."""
-
-    level_start: Integers  # (levels + 2,): first node of the items, of each nesting level, the population, and the end
-    parent: Integers  # (nodes,); that of the population is one past the last node and holds its prior mean
-    order: Integers  # (items,): position in the data of each item here, those with most cells first
-    root_mean: Floats  # (k,)
-    rotation: Floats  # (k, k, nodes): R
-    information: Floats  # (k, nodes): D
-    pull: Floats  # (k, nodes): h
-
-
-class Scales(NamedTuple):
-    """Scales of the priors."""
-
-    between_sd: Floats  # (levels, k): half-normal
-    root_sd: Floats  # (k,)
-    shared_sd: Floats  # (m,)
-    concentration: float
-    overdispersion: float  # half-normal scale of 1/sqrt(dispersion); 0 for Poisson
+from bayes_pricing.demand.count_likelihood import Cells, Rates, cell_likelihood, row_terms
+from bayes_pricing.demand.nest_density import (
+    Factors,
+    Nest,
+    Scales,
+    States,
+    factor_gradient,
+    fill_nest,
+    level_size,
+    new_factors,
+    new_states,
+    reverse,
+    shared_prior,
+    shared_start,
+)
 
 
 class Counts(NamedTuple):
@@ -57,28 +35,6 @@ class Counts(NamedTuple):
     nest: Nest
     cells: Cells
     scales: Scales
-
-
-class Factors(NamedTuple):
-    """Covariances of the levels."""
-
-    sd: Floats  # (levels, k)
-    corr: Floats  # (levels, k, k), Cholesky factors of the correlation matrices
-    chol: Floats  # (levels + 1, k, k) = diag(sd) corr; the last is the population's
-    adjoint: Floats  # (levels + 1, k, k): d log density / d chol
-
-
-class States(NamedTuple):
-    """Coefficients of the nodes, and what the way back needs of the way there."""
-
-    b: Floats  # (k, nodes + 1); the last column is the prior mean of the population
-    u: Floats  # (k, nodes): deviation of t from its mean, standardised
-    mu: Floats  # (k, nodes): mean of t given the parent and the coefficients before it
-    spread: Floats  # (k, nodes): 1 / sqrt(D + 1 / s^2)
-    shift: Floats  # (nodes,): t - b; then the adjoint of mu
-    ratio: Floats  # (nodes,): 1 + D s^2
-    adjoint: Floats  # (k, nodes + 1): d log density / d b
-    deviation: Floats  # (k, nodes): the same of u, from the coefficients after it
 
 
 class Work(NamedTuple):
@@ -91,183 +47,22 @@ class Work(NamedTuple):
 
 def new_work(counts: Counts) -> Work:
     """Scratch arrays that fit `counts`."""
-    levels, k = counts.scales.between_sd.shape
-    nodes, cells = len(counts.nest.parent), len(counts.cells.total)
-    square = (levels + 1, k, k)
-    factors = Factors(
-        sd=np.zeros((levels, k)), corr=np.zeros((levels, k, k)), chol=np.zeros(square), adjoint=np.zeros(square)
-    )
-    states = States(
-        b=np.zeros((k, nodes + 1)),
-        u=np.zeros((k, nodes)),
-        mu=np.zeros((k, nodes)),
-        spread=np.zeros((k, nodes)),
-        shift=np.zeros(nodes),
-        ratio=np.zeros(nodes),
-        adjoint=np.zeros((k, nodes + 1)),
-        deviation=np.zeros((k, nodes)),
-    )
+    cells = len(counts.cells.total)
     rates = Rates(eta=np.zeros(cells), mean=np.zeros(cells), residual=np.zeros(cells), power=np.zeros(cells))
-    return Work(factors=factors, states=states, rates=rates)
+    return Work(factors=new_factors(counts.scales), states=new_states(counts.nest), rates=rates)
 
 
 def hyper_size(counts: Counts) -> int:
-    """Coordinates before the `z`: per level k log sds and k(k-1)/2 correlations, shared effects, log overdispersion."""
+    """Coordinates before the `z`: variance components level by level, shared effects, log overdispersion."""
     scales = counts.scales
-    levels, k = scales.between_sd.shape
-    return int(levels * (k + k * (k - 1) // 2) + len(scales.shared_sd) + (scales.overdispersion > 0))
-
-
-@nb.njit(**INNER)
-def _fill_factors(x, scales, factors):  # type: ignore[no-untyped-def]
-    """Standard deviations, correlation factors and Cholesky factors of every level; returns their log prior."""
-    levels, k = scales.between_sd.shape
-    pairs = k * (k - 1) // 2
-    value = 0.0
-    factors.chol[:] = 0.0
-    for level in range(levels):
-        at = level * (k + pairs)
-        y = at + k
-        for i in range(k):
-            sd = math.exp(x[at + i])
-            factors.sd[level, i] = sd
-            value += x[at + i] - 0.5 * (sd / scales.between_sd[level, i]) ** 2
-            rest = 1.0
-            for j in range(i):
-                r = math.tanh(x[y])
-                y += 1
-                factors.corr[level, i, j] = r * math.sqrt(rest)
-                rest *= 1.0 - r * r
-                value += (scales.concentration + 0.5 * (k - 2 - j)) * math.log(1.0 - r * r)
-            factors.corr[level, i, i] = math.sqrt(rest)
-            for j in range(i + 1):
-                factors.chol[level, i, j] = sd * factors.corr[level, i, j]
-    for i in range(k):
-        factors.chol[levels, i, i] = scales.root_sd[i]
-    return value
-
-
-@nb.njit(**INNER)
-def _factor_gradient(x, scales, factors, gradient):  # type: ignore[no-untyped-def]
-    """Carry the adjoint of the Cholesky factors to log sds and correlations, and add their prior's gradient."""
-    levels, k = scales.between_sd.shape
-    pairs = k * (k - 1) // 2
-    for level in range(levels):
-        at = level * (k + pairs)
-        for i in range(k):
-            sd = factors.sd[level, i]
-            total = 1.0 - (sd / scales.between_sd[level, i]) ** 2
-            for j in range(i + 1):
-                total += factors.adjoint[level, i, j] * factors.chol[level, i, j]
-            gradient[at + i] = total
-            y = at + k + i * (i - 1) // 2
-            rest = factors.corr[level, i, i] ** 2
-            rest_adjoint = 0.5 * factors.adjoint[level, i, i] * sd / factors.corr[level, i, i]
-            for j in range(i - 1, -1, -1):
-                r = math.tanh(x[y + j])
-                rest /= 1.0 - r * r
-                c_adjoint = factors.adjoint[level, i, j] * sd
-                r_adjoint = c_adjoint * math.sqrt(rest) - 2.0 * rest_adjoint * r * rest
-                rest_adjoint = rest_adjoint * (1.0 - r * r) + 0.5 * c_adjoint * r / math.sqrt(rest)
-                alpha = scales.concentration + 0.5 * (k - 2 - j)
-                gradient[y + j] = r_adjoint * (1.0 - r * r) - 2.0 * alpha * r
-
-
-@nb.njit(**VECTOR)
-def _forward(x, nest, factors, states):  # type: ignore[no-untyped-def]
-    """Coefficients of all nodes, parents before children; returns their log density with the Jacobian.
-
-    Inner loops run over the nodes of a level, from zero on slices, which the compiler turns into vector instructions.
-    """
-    k, nodes = states.u.shape
-    squares, logs = 0.0, 0.0
-    states.b[:, nodes] = nest.root_mean
-    for level in range(len(nest.level_start) - 2, -1, -1):
-        first, end = nest.level_start[level], nest.level_start[level + 1]
-        parent, shift, ratio = nest.parent[first:end], states.shift[first:end], states.ratio[first:end]
-        for j in range(k):
-            mu, u = states.mu[j, first:end], states.u[j, first:end]
-            b, sd = states.b[j, first:end], states.spread[j, first:end]
-            z = x[len(x) - (k - j) * nodes + first : len(x) - (k - j) * nodes + end]
-            information, pull = nest.information[j, first:end], nest.pull[j, first:end]
-            for i in range(len(mu)):
-                mu[i] = states.b[j, parent[i]]
-            shift[:] = 0.0
-            for a in range(j):
-                factor = factors.chol[level, j, a]
-                rotation, b_a, u_a = nest.rotation[j, a, first:end], states.b[a, first:end], states.u[a, first:end]
-                for i in range(len(mu)):
-                    shift[i] += rotation[i] * b_a[i]
-                    mu[i] += rotation[i] * b_a[i] + factor * u_a[i]
-            s = factors.chol[level, j, j]
-            inverse, square = 1.0 / s, s * s
-            for i in range(len(mu)):
-                ratio[i] = 1.0 + information[i] * square
-                sd[i] = s / math.sqrt(ratio[i])
-                u[i] = s * (pull[i] - information[i] * mu[i]) / ratio[i] + z[i] * sd[i] * inverse
-                b[i] = mu[i] + s * u[i] - shift[i]
-            for i in range(len(mu)):
-                squares += u[i] * u[i]
-            logs += _log_product(ratio)
-    return -0.5 * (squares + logs)
-
-
-@nb.njit(**INNER)
-def _log_product(values):  # type: ignore[no-untyped-def]
-    """Sum of logs of values of one or more, most of them by products."""
-    total, product = 0.0, 1.0
-    for value in values:
-        product *= value
-        if not product < 1e100:
-            total += math.log(product)
-            product = 1.0
-    return total + math.log(product)
-
-
-@nb.njit(**VECTOR)
-def _reverse(x, nest, factors, states, gradient):  # type: ignore[no-untyped-def]
-    """Carry the adjoint of the coefficients to `z`, to parents and to the levels' factors, children before parents."""
-    k, nodes = states.u.shape
-    states.deviation[:] = 0.0
-    for level in range(len(nest.level_start) - 1):
-        first, end = nest.level_start[level], nest.level_start[level + 1]
-        parent, mu_adjoint = nest.parent[first:end], states.shift[first:end]
-        for j in range(k - 1, -1, -1):
-            mu, u = states.mu[j, first:end], states.u[j, first:end]
-            sd, pull = states.spread[j, first:end], nest.pull[j, first:end]
-            adjoint, deviation = states.adjoint[j, first:end], states.deviation[j, first:end]
-            z_at = len(x) - (k - j) * nodes
-            z, z_gradient = x[z_at + first : z_at + end], gradient[z_at + first : z_at + end]
-            inverse, total = 1.0 / factors.chol[level, j, j], 0.0
-            for i in range(len(mu)):
-                variance = sd[i] * sd[i]
-                share = variance * inverse * inverse  # of the prior in t
-                off = mu[i] * (1.0 - share) - pull[i] * variance - 0.5 * z[i] * sd[i]
-                u_adjoint = deviation[i] - u[i]
-                t_adjoint = adjoint[i] + u_adjoint * inverse
-                mu_adjoint[i] = t_adjoint * share - u_adjoint * inverse
-                z_gradient[i] = t_adjoint * sd[i]
-                total += share * (1.0 - 2.0 * t_adjoint * off) - u_adjoint * u[i] - 1.0
-            factors.adjoint[level, j, j] = total * inverse
-            for a in range(j):
-                rotation, u_a = nest.rotation[j, a, first:end], states.u[a, first:end]
-                deviation_a, adjoint_a = states.deviation[a, first:end], states.adjoint[a, first:end]
-                factor, total = factors.chol[level, j, a], 0.0
-                for i in range(len(mu)):
-                    total += mu_adjoint[i] * u_a[i]
-                for i in range(len(mu)):
-                    deviation_a[i] += mu_adjoint[i] * factor
-                    adjoint_a[i] += (mu_adjoint[i] - adjoint[i]) * rotation[i]
-                factors.adjoint[level, j, a] = total
-            for i in range(len(mu)):
-                states.adjoint[j, parent[i]] += mu_adjoint[i]
+    levels = len(scales.between_sd) * level_size(scales)
+    return int(levels + len(scales.shared_sd) + (scales.overdispersion > 0))
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def fill_coefficients(x: Floats, counts: Counts, work: Work) -> float:
     """Write the coefficients of all nodes into ``work.states.b``; returns their log prior with the Jacobian."""
-    value: float = _fill_factors(x, counts.scales, work.factors)
-    value += _forward(x, counts.nest, work.factors, work.states)
+    value: float = fill_nest(x, counts.nest, counts.scales, work.factors, work.states)
     return value
 
 
@@ -275,16 +70,11 @@ def fill_coefficients(x: Floats, counts: Counts, work: Work) -> float:
 def log_posterior(x: Floats, counts: Counts, work: Work, gradient: Floats) -> float:
     """Log density of the unconstrained coordinates `x`, constants left out; writes its gradient."""
     scales, states = counts.scales, work.states
-    levels, k = scales.between_sd.shape
-    m = len(scales.shared_sd)
-    gamma = levels * (k + k * (k - 1) // 2)
+    m, gamma = len(scales.shared_sd), shared_start(scales)
     value = fill_coefficients(x, counts, work)
     gradient[:] = 0.0
     states.adjoint[:] = 0.0
-    for j in range(m):
-        scaled = x[gamma + j] / scales.shared_sd[j]
-        value -= 0.5 * scaled * scaled
-        gradient[gamma + j] = -scaled / scales.shared_sd[j]
+    value += shared_prior(x, scales, gradient)
     dispersion, row_slope = 0.0, 0.0
     if scales.overdispersion > 0.0:
         dispersion = math.exp(-2.0 * x[gamma + m])
@@ -296,7 +86,7 @@ def log_posterior(x: Floats, counts: Counts, work: Work, gradient: Floats) -> fl
     )
     if scales.overdispersion > 0.0:
         gradient[gamma + m] = 1.0 - scaled * scaled - 2.0 * dispersion * (row_slope + cell_slope)
-    _reverse(x, counts.nest, work.factors, states, gradient)
-    _factor_gradient(x, scales, work.factors, gradient)
+    reverse(x, counts.nest, work.factors, states, gradient)
+    factor_gradient(x, scales, work.factors, gradient)
     total: float = value + cell_value
     return total

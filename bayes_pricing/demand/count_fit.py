@@ -8,18 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
-import numba as nb
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.count_coordinates import build_counts, start_point
 from bayes_pricing.demand.count_data import CountData, build_count_data
-from bayes_pricing.demand.count_density import Counts, Work, fill_coefficients, hyper_size, log_posterior, new_work
-from bayes_pricing.demand.count_start import RoughFit, item_information
+from bayes_pricing.demand.count_density import Counts, hyper_size, log_posterior, new_work
+from bayes_pricing.demand.count_start import CountLaw, nested_counts
 from bayes_pricing.demand.diagnostics import SamplerStatistics
 from bayes_pricing.demand.draws_posterior import DrawsPosterior
+from bayes_pricing.demand.nest_density import level_size
+from bayes_pricing.demand.nest_draws import NestDraws, draw_nest
+from bayes_pricing.demand.nest_start import RoughFit, item_information
 from bayes_pricing.demand.nuts import LogDensity, SamplingPlan, sample_nuts
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.errors import SpecError
@@ -120,14 +121,14 @@ def _tell(progress: Progress | None, fraction: float, label: str) -> None:
         progress(fraction, label)
 
 
-def _warm(counts: Counts, rough: RoughFit) -> None:
+def _warm(counts: Counts, rough: RoughFit[CountLaw]) -> None:
     """Compile (or load from numba's cache) before any chain starts."""
     x = start_point(counts, rough, np.random.default_rng(0))
     log_posterior(x, counts, new_work(counts), np.zeros_like(x))
 
 
 def _sample(
-    counts: Counts, rough: RoughFit, plan: SamplingPlan, progress: Progress | None
+    counts: Counts, rough: RoughFit[CountLaw], plan: SamplingPlan, progress: Progress | None
 ) -> tuple[Floats, SamplerStatistics]:
     """Unconstrained draws (chain, draw, coordinate)."""
     size = hyper_size(counts) + counts.nest.information.size
@@ -156,68 +157,37 @@ def _sample(
     return found.x, SamplerStatistics(divergences=found.divergences, energy=found.energy)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _expand(
-    xs: Floats, counts: Counts, work: Work, nodes: NDArray[np.float32], sds: Floats, correlations: Floats
-) -> None:
-    """Coefficients of all nodes, sds and correlations of all levels for every draw."""
-    levels, k = counts.scales.between_sd.shape
-    for draw in range(len(xs)):
-        fill_coefficients(xs[draw], counts, work)
-        for node in range(nodes.shape[1]):
-            place = counts.nest.order[node] if node < len(counts.nest.order) else node
-            for j in range(k):
-                nodes[draw, place, j] = work.states.b[j, node]
-        for level in range(levels):
-            pair = 0
-            for j in range(k):
-                sds[draw, level, j] = work.factors.sd[level, j]
-                for a in range(j):
-                    product = 0.0
-                    for c in range(k):
-                        product += work.factors.corr[level, j, c] * work.factors.corr[level, a, c]
-                    correlations[draw, level, pair] = product
-                    pair += 1
-
-
 def _posterior(data: CountData, counts: Counts, x: Floats, items: pl.DataFrame, plan: SamplingPlan) -> DrawsPosterior:
     """From unconstrained draws to draws of every coefficient."""
-    shape, (levels, k) = x.shape[:2], counts.scales.between_sd.shape
-    flat = x.reshape(-1, x.shape[2])
-    nodes = np.zeros((len(flat), len(counts.nest.parent), k), dtype=np.float32)
-    sds, correlations = np.zeros((len(flat), levels, k)), np.zeros((len(flat), levels, k * (k - 1) // 2))
-    _expand(flat, counts, new_work(counts), nodes, sds, correlations)
-    m, gamma = len(counts.scales.shared_sd), levels * (k + k * (k - 1) // 2)
-    shared = flat[:, gamma : gamma + m]
-    dispersion = np.exp(-2.0 * flat[:, gamma + m]) if counts.scales.overdispersion > 0 else None
-    by_chain = nodes.reshape(*shape, *nodes.shape[1:])
-    population = by_chain[:, :, -1]
+    drawn, scales, start = draw_nest(x, counts.nest, counts.scales), counts.scales, counts.nest.level_start
+    gamma = len(scales.between_sd) * level_size(scales) + len(scales.shared_sd)
+    dispersion = np.exp(-2.0 * x[:, :, gamma]) if scales.overdispersion > 0 else None
+    population = drawn.nodes[:, :, -1]
     units, uppers = dict[str, tuple[str, ...]](), {"population": population}
-    between = {"item": sds[:, 0].reshape(*shape, k)}
-    correlation = {"item": correlations[:, 0].reshape(*shape, -1)}
+    between, correlation = {"item": drawn.sd[:, :, 0]}, {"item": drawn.correlation[:, :, 0]}
     for level in data.spec.levels:
         if level in data.tree.levels:
             at = data.tree.levels.index(level)
             units[level] = data.tree.units[at]
-            uppers[level] = by_chain[:, :, counts.nest.level_start[at + 1] : counts.nest.level_start[at + 2]]
-            between[level] = sds[:, at + 1].reshape(*shape, k)
-            correlation[level] = correlations[:, at + 1].reshape(*shape, correlations.shape[2])
+            uppers[level] = drawn.nodes[:, :, start[at + 1] : start[at + 2]]
+            between[level], correlation[level] = drawn.sd[:, :, at + 1], drawn.correlation[:, :, at + 1]
         else:
             units[level] = (data.tree.sole_units[level],)
             uppers[level] = population[:, :, None, :]
-            between[level], correlation[level] = np.zeros((*shape, k)), np.zeros((*shape, correlations.shape[2]))
+            between[level] = np.zeros_like(between["item"])
+            correlation[level] = np.zeros_like(correlation["item"])
     return DrawsPosterior(
-        id=_identity(data, plan, items, flat),
+        id=_identity(data, plan, items, x),
         spec=data.spec,
         items=items,
         units=units,
-        item_draws=np.ascontiguousarray(by_chain[:, :, : len(data.items)]),
+        item_draws=np.ascontiguousarray(drawn.nodes[:, :, : len(data.items)]),
         upper_draws=uppers,
         between_sd=between,
         correlation=correlation,
-        shared_draws=shared.reshape(*shape, m),
-        dispersion=None if dispersion is None else dispersion.reshape(shape),
-        weight=_own_data_weight(data, nodes, shared, dispersion, sds[:, 0, 1]),
+        shared_draws=np.ascontiguousarray(drawn.shared),
+        dispersion=dispersion,
+        weight=_own_data_weight(data, drawn, dispersion),
     )
 
 
@@ -229,13 +199,7 @@ def _identity(data: CountData, plan: SamplingPlan, items: pl.DataFrame, draws: F
     return digest.hexdigest()
 
 
-def _own_data_weight(
-    data: CountData,
-    nodes: NDArray[np.float32],
-    shared: Floats,
-    dispersion: Floats | None,
-    item_sd: Floats,
-) -> Floats:
+def _own_data_weight(data: CountData, drawn: NestDraws, dispersion: Floats | None) -> Floats:
     r"""Share of each item's elasticity that its own rows decide.
 
     .. math:: w_i = E\left[\frac{I_i}{I_i + 1/\tau^2}\right]
@@ -244,9 +208,9 @@ def _own_data_weight(
     mean, and :math:`\tau` the between-item sd, averaged over its draws. Zero where the price never moves, or only with
     the controls.
     """
-    centre = nodes.mean(axis=0, dtype=np.float64)
+    centre, shared = drawn.nodes.mean(axis=(0, 1), dtype=np.float64), drawn.shared.mean(axis=(0, 1))
     size = np.inf if dispersion is None else float(np.mean(dispersion**-0.5) ** -2.0)
-    curvature, _ = item_information(data, centre, shared.mean(axis=0), size)
+    curvature, _ = item_information(nested_counts(data), CountLaw(data=data, dispersion=size), centre, shared)
     at = data.spec.coefficients.index("log_price")
     other = [j for j in range(curvature.shape[1]) if j != at]
     cross = curvature[:, other, at]
@@ -254,6 +218,7 @@ def _own_data_weight(
     explained = (cross[:, None, :] @ inverse @ cross[:, :, None])[:, 0, 0]
     own = curvature[:, at, at] - explained
     own = np.where(own > 1e-9 * curvature[:, at, at], own, 0.0)
+    item_sd = drawn.sd[:, :, 0, 1].ravel()
     precision = item_sd[:: max(len(item_sd) // 200, 1)] ** -2.0
     weight: Floats = (own[:, None] / (own[:, None] + precision)).mean(axis=1)
     return weight

@@ -76,7 +76,7 @@ def _exponentials(eta, exposure, mean, power):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**FUSED)
-def _log_rates(x, gamma, cells, coefficients, rates):  # type: ignore[no-untyped-def]
+def log_rates(x, gamma, cells, coefficients, rates):  # type: ignore[no-untyped-def]
     """Write the log rate of every cell into ``rates.eta``."""
     for slot in range(len(cells.slot_start) - 1):
         first, end = cells.slot_start[slot], cells.slot_start[slot + 1]
@@ -95,7 +95,7 @@ def _log_rates(x, gamma, cells, coefficients, rates):  # type: ignore[no-untyped
 
 
 @nb.njit(**VECTOR)
-def _carry_residuals(gamma, cells, adjoints, rates, gradient):  # type: ignore[no-untyped-def]
+def carry_residuals(gamma, cells, adjoints, rates, gradient):  # type: ignore[no-untyped-def]
     """Sum residuals times predictors by item into the adjoint, over all cells into the shared effects' gradient."""
     for slot in range(len(cells.slot_start) - 1):
         first, end = cells.slot_start[slot], cells.slot_start[slot + 1]
@@ -116,7 +116,7 @@ def cell_likelihood(x, gamma, dispersion, cells, b, adjoint, rates, gradient):  
     """Log likelihood of the cells and its derivative in the dispersion; fills adjoints of items and shared effects."""
     eta, mean, residual, totals, rows = rates.eta, rates.mean, rates.residual, cells.total, cells.rows
     value, slope = 0.0, 0.0
-    _log_rates(x, gamma, cells, b, rates)
+    log_rates(x, gamma, cells, b, rates)
     _exponentials(eta, cells.exposure, mean, rates.power)
     if dispersion > 0.0:
         for cell in range(len(totals)):
@@ -130,12 +130,12 @@ def cell_likelihood(x, gamma, dispersion, cells, b, adjoint, rates, gradient):  
         for cell in range(len(totals)):
             value += totals[cell] * eta[cell] - mean[cell]
             residual[cell] = totals[cell] - mean[cell]
-    _carry_residuals(gamma, cells, adjoint, rates, gradient)
+    carry_residuals(gamma, cells, adjoint, rates, gradient)
     return value, slope
 
 
 @nb.njit(**INNER)
-def _digamma(x):  # type: ignore[no-untyped-def]
+def digamma(x):  # type: ignore[no-untyped-def]
     """Derivative of log gamma for x > 0 (recurrence, then the asymptotic series; Abramowitz & Stegun 6.3.18)."""
     value = 0.0
     while x < 10.0:
@@ -159,7 +159,7 @@ def row_terms(dispersion, cells):  # type: ignore[no-untyped-def]
         shifted = n + dispersion
         if dispersion < STIRLING_FROM:
             term = math.lgamma(shifted) - math.lgamma(dispersion) - n * math.log(dispersion)
-            change = _digamma(shifted) - _digamma(dispersion) - n * inverse
+            change = digamma(shifted) - digamma(dispersion) - n * inverse
         else:
             log_ratio, back = math.log1p(n * inverse), 1.0 / shifted
             term = (shifted - 0.5) * log_ratio - n + (back - inverse) / 12.0 - (back**3 - inverse**3) / 360.0

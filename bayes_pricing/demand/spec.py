@@ -18,6 +18,16 @@ CROSS_PRICE = "cross_price"
 PROMOTION = "promotion"
 """Item-level column: log (list price / price)."""
 
+PRICE_DRIFT = "price_drift"
+"""Item-level column: log price, less its reference, times time; time runs from -1 in the first period to 0 in the last,
+so that the elasticity is that of the last period."""
+
+PRICE_CURVE = "price_curve"
+"""Item-level column: the square of log price, less its reference."""
+
+UNCENTRED = (PRICE_DRIFT, PRICE_CURVE)
+"""Columns from which an item's mean is not taken: they are zero at the reference price."""
+
 PRICE_FALL = "price_fall"
 """Item-level column: log price of the period before, less log price."""
 
@@ -45,8 +55,10 @@ class Priors:
         Normal prior of the population mean of d log units / d log price.
     elasticity_between_groups, elasticity_between_items : float
         Half-normal scales of the between-unit sd, at each nesting level above the item and at the item.
+    level_mean : float or None
+        Prior mean of the population mean of log units at the reference price; None takes the data's own mean.
     level_sd : float
-        Prior sd of the population mean of log units at the reference price, around the data's own mean.
+        Prior sd of the population mean of log units at the reference price, around `level_mean`.
     level_between_groups, level_between_items : float
         Half-normal scales of the between-unit sd of log units.
     control_sd, control_between : float
@@ -56,6 +68,16 @@ class Priors:
         Normal prior of the population mean of d log units / d log price of another item of the category, half-normal
         scales of the sd of that mean between units (at each level), and of single pairs around their item's mean.
         Auer & Papies (2020) report a mean of 0.26 over 7,264 estimates.
+    attribute_elasticity_sd, attribute_level_sd : float
+        Normal prior sd (around zero) of how far the elasticity, and log units, of two items lie apart whose attribute
+        is one standard deviation apart (for an attribute with two values: half the way between them). 0.5 is half of
+        the spread between items of all categories; findings of Bijmolt et al. on what moves elasticities are as large.
+    drift_sd, drift_between : float
+        Normal prior sd (around zero) of the population mean, and half-normal scale of the between-unit sd, of how far
+        the elasticity moves from the first to the last period of the sales.
+    curve_sd, curve_between : float
+        The same of the coefficient of squared log price; the elasticity changes by twice it per unit of log price, so
+        0.5 lets it change by about 0.1 when the price rises by 10 %.
     response_sd, response_between : float
         Normal prior sd (around zero) of the population mean, and half-normal scale of the between-unit sd, of what a
         promotion or a fall of the price adds: elasticities like the own, so in their unit.
@@ -84,6 +106,7 @@ class Priors:
     elasticity_sd: float = 1.0
     elasticity_between_groups: float = 0.7
     elasticity_between_items: float = 0.7
+    level_mean: float | None = None
     level_sd: float = 5.0
     level_between_groups: float = 2.0
     level_between_items: float = 2.0
@@ -93,6 +116,12 @@ class Priors:
     cross_price_sd: float = 0.3
     cross_price_between: float = 0.2
     cross_price_deviation: float = 0.3
+    attribute_elasticity_sd: float = 0.5
+    attribute_level_sd: float = 1.0
+    drift_sd: float = 0.7
+    drift_between: float = 0.3
+    curve_sd: float = 0.5
+    curve_between: float = 0.3
     response_sd: float = 1.0
     response_between: float = 0.5
     noise_scale: float = 1.0
@@ -102,6 +131,8 @@ class Priors:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
+            if name == "level_mean" and value is None:
+                continue
             if name.endswith("_mean") and not abs(value) < float("inf"):
                 raise SpecError(f"Priors.{name} is {value}; a prior mean must be finite.")
             if not name.endswith("_mean") and not 0 < value < float("inf"):
@@ -128,6 +159,9 @@ class DemandSpec:
         Columns whose effect may differ by item.
     shared_controls : tuple of str
         Columns with one effect for all items.
+    attributes : tuple of str
+        What explains the items' levels and elasticities: :math:`\alpha_i` and :math:`\varepsilon_i` then are the
+        deviations from :math:`\delta'a_i` and :math:`\gamma'a_i`, attributes taken from their mean over items.
     correlated : str
         Which coefficients of one unit correlate around their parent: ``all``, or only level and own price (``price``),
         which samples faster where there are many controls.
@@ -154,6 +188,7 @@ class DemandSpec:
     levels: tuple[str, ...] = ("category",)
     controls: tuple[str, ...] = ()
     shared_controls: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
     correlated: Correlated = "all"
     cross_prices: str | None = None
     others: int = 0
@@ -185,6 +220,8 @@ class DemandSpec:
         both = set(self.controls) & set(self.shared_controls)
         if both:
             raise SpecError(f"Controls {sorted(both)} are both item-level and shared; name each once.")
+        if self.attributes and self.likelihood != "lognormal":
+            raise SpecError(f"Attributes {self.attributes} explain elasticities of log-normal sales only.")
         if self.correlated not in ("all", "price"):
             raise SpecError(f"DemandSpec.correlated is {self.correlated!r}; choose all or price.")
         if not abs(self.autocorrelation) < 1 or (self.autocorrelation and self.likelihood != "lognormal"):
@@ -219,9 +256,25 @@ class DemandSpec:
         return (*self.coefficients, *self.deviations)
 
     @property
+    def attribute_levels(self) -> tuple[str, ...]:
+        """Columns through which attributes move log units."""
+        return tuple(f"{name}:level" for name in self.attributes)
+
+    @property
+    def attribute_prices(self) -> tuple[str, ...]:
+        """Columns through which attributes move the elasticity."""
+        return tuple(f"{name}:log_price" for name in self.attributes)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the Gram statistics: item-level coefficients, then what is common to all items."""
-        return (*self.item_coefficients, *self.shared_controls)
+        return (*self.item_coefficients, *self.shared_controls, *self.attribute_levels, *self.attribute_prices)
+
+    @property
+    def centred(self) -> tuple[str, ...]:
+        """Those of :attr:`columns` from which each item's mean is taken."""
+        apart = {"level", *self.attribute_levels, *UNCENTRED}
+        return tuple(name for name in self.columns if name not in apart)
 
     @property
     def all_levels(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bayes_pricing.data.gram import Floats, Gram
 from bayes_pricing.demand.gaussian_tree import TreeData
-from bayes_pricing.demand.spec import CROSS_PRICE, PRICE_FALL, PROMOTION, Priors
+from bayes_pricing.demand.spec import CROSS_PRICE, PRICE_CURVE, PRICE_DRIFT, PRICE_FALL, PROMOTION, Priors
 from bayes_pricing.demand.tree_kernels import Scales
 from bayes_pricing.demand.tree_layout import Layout, plain_layout
 from bayes_pricing.demand.tree_layout import correlation_factor as correlation_factor
@@ -79,7 +79,7 @@ def build_tree_prior(data: TreeData, priors: Priors) -> TreePrior:
     ([3.0, -2.62], [5.385, 1.221])
     """
     scale = 1.0 / control_scale(data.gram, len(data.gram.columns) - 2)
-    shared = len(data.gram.columns) - len(data.coefficients)
+    shared = scale[len(data.coefficients) - 2 :][: len(data.spec.shared_controls)]
     own = [_own_prior(name, priors, one) for name, one in zip(data.spec.coefficients, [1.0, 1.0, *scale], strict=False)]
     tied = np.zeros(data.spec.others)
     item = np.concatenate([[one.between_items for one in own], tied + priors.cross_price_deviation])
@@ -95,10 +95,11 @@ def build_tree_prior(data: TreeData, priors: Priors) -> TreePrior:
     root = np.concatenate([[one.sd for one in own], tied])
     centre = np.zeros(len(data.gram.columns))
     centre[: len(own)] = [one.mean for one in own]
-    centre[0] = data.gram.xty[:, 0].sum() / max(data.gram.count.sum(), 1.0)
+    own_mean = data.gram.xty[:, 0].sum() / max(data.gram.count.sum(), 1.0)
+    centre[0] = own_mean if priors.level_mean is None else priors.level_mean
     return TreePrior(
         root_mean=centre,
-        root_sd=np.concatenate([np.sqrt(root**2 + waiting), priors.control_sd * scale[len(scale) - shared :]]),
+        root_sd=np.concatenate([np.sqrt(root**2 + waiting), priors.control_sd * shared, _attribute_sds(data, priors)]),
         between_sd=np.array(between),
         noise_scale=priors.noise_scale,
         noise_spread_scale=priors.noise_spread_scale,
@@ -126,9 +127,22 @@ def _own_prior(name: str, priors: Priors, scale: float) -> _OwnPrior:
     if name == CROSS_PRICE:
         between = (priors.cross_price_between, priors.cross_price_between)
         return _OwnPrior(priors.cross_price_mean, priors.cross_price_sd, *between)
+    if name == PRICE_DRIFT:
+        return _OwnPrior(0.0, priors.drift_sd, priors.drift_between, priors.drift_between)
+    if name == PRICE_CURVE:
+        return _OwnPrior(0.0, priors.curve_sd, priors.curve_between, priors.curve_between)
     if name in (PROMOTION, PRICE_FALL):
         return _OwnPrior(0.0, priors.response_sd, priors.response_between, priors.response_between)
     return _OwnPrior(0.0, priors.control_sd * scale, priors.control_between * scale, priors.control_between * scale)
+
+
+def _attribute_sds(data: TreeData, priors: Priors) -> Floats:
+    """Prior sds of the attributes' effects on log units, then on elasticities."""
+    places = [data.gram.columns.index(name) for name in data.spec.attribute_levels]
+    values = data.gram.xtx[:, 0, places] / np.maximum(data.gram.count, 1.0)[:, None]
+    two = np.array([len(np.unique(column.round(9))) == 2 for column in values.T], dtype=bool)
+    scale = 1.0 / np.where(two, 0.5 * np.ptp(values, axis=0), values.std(axis=0)) if places else np.empty(0)
+    return np.concatenate([priors.attribute_level_sd * scale, priors.attribute_elasticity_sd * scale])
 
 
 def control_scale(gram: Gram, controls: int) -> Floats:

@@ -1,0 +1,88 @@
+"""From unconstrained draws to draws of every coefficient of a nesting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.nest_density import (
+    Factors,
+    Nest,
+    Scales,
+    States,
+    fill_nest,
+    level_size,
+    new_factors,
+    new_states,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NestDraws:
+    """Draws of a nesting.
+
+    Attributes
+    ----------
+    nodes : float32 array (chain, draw, node, k)
+        Items in the order of the data, then the units of every level, the population last.
+    sd : array (chain, draw, level, k)
+        Items' first.
+    correlation : array (chain, draw, level, pair)
+    shared : array (chain, draw, m)
+    """
+
+    nodes: NDArray[np.float32]
+    sd: Floats
+    correlation: Floats
+    shared: Floats
+
+
+def draw_nest(x: Floats, nest: Nest, scales: Scales) -> NestDraws:
+    """Coefficients, sds and correlations for draws (chain, draw, coordinate)."""
+    shape, (levels, k) = x.shape[:2], scales.between_sd.shape
+    flat = x.reshape(-1, x.shape[2])
+    pairs = k * (k - 1) // 2
+    nodes = np.zeros((len(flat), len(nest.parent), k), dtype=np.float32)
+    sds, correlations = np.zeros((len(flat), levels, k)), np.zeros((len(flat), levels, pairs))
+    _expand(flat, nest, scales, new_factors(scales), new_states(nest), nodes, sds, correlations)
+    first = levels * level_size(scales)
+    return NestDraws(
+        nodes=nodes.reshape(*shape, *nodes.shape[1:]),
+        sd=sds.reshape(*shape, levels, k),
+        correlation=correlations.reshape(*shape, levels, pairs),
+        shared=x[:, :, first : first + len(scales.shared_sd)],
+    )
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _expand(
+    xs: Floats,
+    nest: Nest,
+    scales: Scales,
+    factors: Factors,
+    states: States,
+    nodes: NDArray[np.float32],
+    sds: Floats,
+    correlations: Floats,
+) -> None:
+    levels, k = scales.between_sd.shape
+    for draw in range(len(xs)):
+        fill_nest(xs[draw], nest, scales, factors, states)
+        for node in range(nodes.shape[1]):
+            place = nest.order[node] if node < len(nest.order) else node
+            for j in range(k):
+                nodes[draw, place, j] = states.b[j, node]
+        for level in range(levels):
+            pair = 0
+            for j in range(k):
+                sds[draw, level, j] = factors.sd[level, j]
+                for a in range(j):
+                    product = 0.0
+                    for c in range(k):
+                        product += factors.corr[level, j, c] * factors.corr[level, a, c]
+                    correlations[draw, level, pair] = product
+                    pair += 1

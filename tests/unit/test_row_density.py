@@ -1,0 +1,130 @@
+"""The compiled density of rows: its gradient, and that it is the PyMC model's."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+
+from bayes_pricing.demand.censoring import RowData, build_row_data
+from bayes_pricing.demand.nest_density import level_size
+from bayes_pricing.demand.nest_draws import draw_nest
+from bayes_pricing.demand.row_coordinates import build_row_problem, start_rows
+from bayes_pricing.demand.row_density import (
+    RowProblem,
+    item_residual_sd,
+    law_places,
+    new_row_work,
+    row_log_posterior,
+)
+from bayes_pricing.demand.spec import DemandSpec
+from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior
+
+Floats = NDArray[np.float64]
+
+SPECS = {
+    "gaussian": DemandSpec(noise_by="item", levels=("family",), shared_controls=("holiday",)),
+    "student-t": DemandSpec(
+        errors="student_t", noise_by="category", levels=("family",), controls=("display",), correlated="price"
+    ),
+    "poisson": DemandSpec(likelihood="poisson", levels=("family",), shared_controls=("holiday",)),
+    "negative binomial": DemandSpec(likelihood="negative_binomial", levels=("family",), shared_controls=("holiday",)),
+}
+
+
+def pose(spec: DemandSpec) -> tuple[RowData, TreePrior, RowProblem, list[Floats]]:
+    """Four items of two families with unequal rows, some sold out; the compiled model and two points."""
+    rng = np.random.default_rng(3)
+    rows_of = np.array([15, 9, 12, 12])
+    rows = int(rows_of.sum())
+    frame = pl.DataFrame(
+        {
+            "item": np.repeat(list("abcd"), rows_of),
+            "family": np.repeat(["x", "x", "y", "y"], rows_of),
+            "price": np.exp(rng.normal(0, 0.3, rows)).round(1),
+            "quantity": rng.poisson(3.0, rows).astype(float),
+            "exposure": rng.choice([1.0, 2.0], rows),
+            "display": rng.integers(0, 2, rows).astype(float),
+            "holiday": rng.integers(0, 2, rows).astype(float),
+            "sold_out": rng.random(rows) < 0.4,
+        }
+    )
+    frame = frame.with_columns(log_price=pl.col("price").log())
+    if spec.likelihood == "lognormal":
+        frame = frame.with_columns(pl.col("quantity") + 0.7)
+    items = pl.DataFrame({"item": list("abcd"), "family": list("xxyy")})
+    data = build_row_data(frame.lazy(), items, spec)
+    prior = build_tree_prior(data.tree, spec.priors)
+    problem, rough = build_row_problem(data, prior)
+    return data, prior, problem, [start_rows(problem, rough, np.random.default_rng(seed)) for seed in range(2)]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_gradient_is_that_of_the_density(name: str) -> None:
+    _, _, problem, points = pose(SPECS[name])
+    work, gradient, scratch = new_row_work(problem), np.zeros_like(points[0]), np.zeros_like(points[0])
+    for x in points:
+        row_log_posterior(x, problem, work, gradient)
+        differences = [
+            (row_log_posterior(x + h, problem, work, scratch) - row_log_posterior(x - h, problem, work, scratch)) / 2e-5
+            for h in 1e-5 * np.eye(len(x))
+        ]
+        assert_allclose(gradient, differences, atol=1e-6)  # central differences of a density of size 100
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_density_is_that_of_the_pymc_model(name: str) -> None:
+    from bayes_pricing.demand.model import build_row_model
+
+    data, prior, problem, points = pose(SPECS[name])
+    model = build_row_model(data, prior, ())
+    log_density = model.compile_logp(mode="FAST_COMPILE")
+    names = [variable.name for variable in model.value_vars]
+
+    def flat(x: Floats) -> Floats:
+        return np.concatenate([np.ravel(value) for value in values(x).values()])
+
+    def values(x: Floats) -> dict[str, Floats]:
+        found = pymc_values(x, data, problem)
+        return {name: found[name] for name in names}
+
+    work, gradient, differences = new_row_work(problem), np.zeros_like(points[0]), []
+    for x in points:
+        steps = 1e-5 * np.eye(len(x))
+        jacobian = np.column_stack([(flat(x + h) - flat(x - h)) / 2e-5 for h in steps])
+        there = float(log_density(values(x))) + float(np.linalg.slogdet(jacobian)[1])
+        differences.append(row_log_posterior(x, problem, work, gradient) - there)
+    assert_allclose(differences, differences[0], atol=1e-8)  # equal up to one constant
+
+
+def pymc_values(x: Floats, data: RowData, problem: RowProblem) -> dict[str, Floats]:
+    """The PyMC model's own unconstrained values at `x`."""
+    work, order, start = new_row_work(problem), problem.nest.order, problem.nest.level_start
+    row_log_posterior(x, problem, work, np.zeros_like(x))
+    places, k, width = law_places(problem), len(data.spec.coefficients), level_size(problem.scales)
+    found = {"population": work.states.b[:, -2].copy()}
+    for level, name in enumerate(data.tree.level_names):
+        own = work.states.b[:, start[level] : start[level + 1]].T.copy()
+        found[name] = own[np.argsort(order)] if name == "item" else own
+        block = x[level * width : (level + 1) * width]
+        found[f"sd_{name}_log__"], found[f"partial_{name}_logodds__"] = block[:k], 2.0 * block[k:]
+    found["shared"] = x[len(data.tree.level_names) * width : places.scalar]
+    found["overdispersion_log__"] = x[places.scalar]
+    found["noise_sd_log__"] = x[places.noise : places.spread]
+    found["noise_spread_log__"] = x[places.spread]
+    found["item_noise_sd_log__"] = work.log_sd[np.argsort(order)]
+    found["degrees_log__"] = x[places.degrees]
+    return found
+
+
+def test_draws_are_those_of_the_density() -> None:
+    """What is kept of a draw, item by item in the order of the data, is what the density saw."""
+    _, _, problem, points = pose(SPECS["gaussian"])
+    x, work = points[0], new_row_work(problem)
+    row_log_posterior(x, problem, work, np.zeros_like(x))
+    drawn, order = draw_nest(x[None, None], problem.nest, problem.scales), problem.nest.order
+    assert order.tolist() == [0, 2, 3, 1]  # most rows first
+    assert_allclose(drawn.nodes[0, 0, order], work.states.b[:, :4].T, rtol=1e-6)  # single precision
+    assert_allclose(item_residual_sd(x[None, None], problem)[0, 0, order], np.exp(work.log_sd), rtol=1e-12)
