@@ -67,6 +67,11 @@ def fit(
             season_length=asked.season_length,
             trend=asked.trend,
             stockpiling=asked.stockpiling,
+            drift=asked.drift,
+            curve=asked.price_curve == "quadratic",
+            months=asked.month_effects,
+            holidays=asked.holiday,
+            period_effects=asked.period_effects,
         ),
     )
     settings = (sampler or SamplerFlags()).settings()
@@ -122,6 +127,7 @@ def fit_json(fitted: DemandFit) -> dict[str, object]:
     """The answer for machines: id, status, seconds, diagnostics, elasticities, variation, coefficients, findings."""
     from bayes_pricing.demand.diagnostics import diagnostics_json
     from bayes_pricing.demand.elasticity import (
+        attribute_table,
         control_table,
         cross_elasticity_table,
         elasticity_table,
@@ -140,6 +146,7 @@ def fit_json(fitted: DemandFit) -> dict[str, object]:
         "elasticities": elasticity_table(fitted.posterior).to_dicts(),
         "variation": variation_table(fitted.posterior).to_dicts(),
         "coefficients": control_table(fitted.posterior).to_dicts(),
+        "attributes": attribute_table(fitted.posterior).to_dicts(),
         "responses": response_table(fitted.posterior).to_dicts(),
         "cross_elasticities": cross_elasticity_table(fitted.posterior).to_dicts(),
         "confounding": fitted.confounding,
@@ -150,7 +157,7 @@ def fit_json(fitted: DemandFit) -> dict[str, object]:
 
 def fit_text(fitted: DemandFit, out: Path | None) -> str:
     """The answer for people: what was fitted, elasticities above the items, what is to be known."""
-    from bayes_pricing.cli.text import elasticity_lines, finding_lines, role_words
+    from bayes_pricing.cli.text import attribute_lines, elasticity_lines, finding_lines, role_words
 
     spec, diagnostics = fitted.posterior.spec, fitted.diagnostics
     lines = [
@@ -160,6 +167,7 @@ def fit_text(fitted: DemandFit, out: Path | None) -> str:
         f"Columns: {role_words(fitted.roles)}.",
         "",
         *elasticity_lines(fitted.posterior),
+        *attribute_lines(fitted.posterior),
     ]
     lines += ["", *finding_lines(fitted.findings)] if fitted.findings else []
     lines += ["", f"Saved to {out}."] if out is not None else []

@@ -55,6 +55,8 @@ class RoleFlags:
     """Column of a competitor's or substitute's price; repeatable."""
     instrument: Repeatable = ()
     """Column that moves price but not demand; repeatable."""
+    attribute: Repeatable = ()
+    """Column of what an item is (size, brand), the same in all its rows: explains its elasticity; repeatable."""
 
     def roles(self, columns: Sequence[str]) -> ColumnRoles:
         """The named roles, the rest filled from `columns` that carry a role's own name or a known alias."""
@@ -79,6 +81,7 @@ class RoleFlags:
             shared_controls=self.shared_control or None,
             competitor_prices=self.competitor_price or None,
             instruments=self.instrument or None,
+            attributes=self.attribute,
         )
 
 
@@ -123,6 +126,16 @@ class TermFlags:
     """A straight line in time, common to all items."""
     stockpiling: Annotated[bool, Parameter(negative=())] = False
     """Buyers stock up when the price falls: short-run and long-run elasticity apart."""
+    drift: Annotated[bool, Parameter(negative=())] = False
+    """The elasticity moves from the first to the last period (log-normal sales)."""
+    price_curve: Literal["constant", "quadratic"] = "constant"
+    """Elasticity the same at every price, or changing with it (log demand quadratic in log price; log-normal sales)."""
+    month_effects: Annotated[bool, Parameter(negative=())] = False
+    """Every month of the year has an effect, common to all items."""
+    holiday: Repeatable = ()
+    """NAME=2026-12-25 or NAME=2026-12-20..2026-12-26: an effect of the periods these days fall in; repeatable."""
+    period_effects: Literal["all", "category"] | None = None
+    """Every period has an effect of its own, common to all items or to those of one category."""
 
 
 @Parameter(name="*")

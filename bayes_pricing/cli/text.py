@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 24
 MOST_NAMES = 3
 LARGEST_CHANGES = 8
-REPEATED_ROLES = ("levels", "controls", "shared_controls", "competitor_prices", "instruments")
+REPEATED_ROLES = ("levels", "controls", "shared_controls", "competitor_prices", "instruments", "attributes")
 ACTIONS = {"change": "to change", "hold": "to hold", "test_first": "to test first", "refused": "refused"}
 
 
@@ -43,6 +43,15 @@ def elasticity_lines(posterior: DemandPosterior, truth: Mapping[str, float] | No
     if alone.height:
         lines.append(f"{alone.height:,} items have no price variation of their own and lean on their category.")
     return lines
+
+
+def attribute_lines(posterior: DemandPosterior) -> list[str]:
+    """By how much attributes of the items move their elasticity, where the model has some."""
+    from bayes_pricing.demand.elasticity import attribute_table
+
+    rows = attribute_table(posterior).filter(of="elasticity").to_dicts()
+    lines = [f"  {row['attribute']}: {row['mean']:+.2f} ({row['lower']:+.2f} to {row['upper']:+.2f})" for row in rows]
+    return ["", "What one unit of an attribute adds to the elasticity:", *lines] if lines else []
 
 
 def role_words(roles: ColumnRoles) -> str:

@@ -79,7 +79,7 @@ class SalesPanel:
     frame : polars LazyFrame
         Canonical columns, in the source's order of rows: ``item`` and each level (text), ``region`` (text), ``period``
         (date or whole number), ``price`` (currency per unit), ``quantity`` (units per period) and the other roles
-        under their own names; controls, competitor prices and instruments keep the source's names.
+        under their own names; controls, competitor prices, instruments and attributes keep the source's names.
     roles : ColumnRoles
     summary : PanelSummary
 
@@ -168,7 +168,7 @@ class SalesPanel:
 
 def _ordered(parsed: ParsedColumns, roles: ColumnRoles) -> list[pl.Expr]:
     """Canonical columns in the panel's order: item, levels, the other roles, columns with their own names."""
-    order = dict.fromkeys(("item", *roles.levels, *SINGLE, *roles.numeric()))
+    order = dict.fromkeys(("item", *roles.levels, *SINGLE, *roles.own_names()))
     return [parsed.values[name] for name in order if name in parsed.values]
 
 

@@ -25,7 +25,7 @@ SINGLE = (
 )
 """Roles that one column plays; in the panel's frame that column carries the role's name."""
 
-REPEATED = ("levels", "controls", "shared_controls", "competitor_prices", "instruments")
+REPEATED = ("levels", "controls", "shared_controls", "competitor_prices", "instruments", "attributes")
 """Roles that several columns may play; these keep their own names."""
 
 RESERVED = frozenset({"population", "level", "log_price"})
@@ -110,6 +110,8 @@ class ColumnRoles:
         Other drivers of demand: with an effect that may differ by item, and with one effect for all.
     competitor_prices, instruments : tuple of str
         Prices of substitutes; variables that move the price but not demand.
+    attributes : tuple of str
+        What an item is (size, brand): constant inside an item, numbers or text; explains its level and elasticity.
 
     Raises
     ------
@@ -140,13 +142,14 @@ class ColumnRoles:
     shared_controls: tuple[str, ...] = field(default=())
     competitor_prices: tuple[str, ...] = field(default=())
     instruments: tuple[str, ...] = field(default=())
+    attributes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         singles = self.single()
         _refuse_two_roles(singles.items())
         keys = [(role, singles[role]) for role in ("item", "price", "quantity", "period") if role in singles]
         _refuse_two_roles([*keys, *(("level", name) for name in self.levels)])
-        for role in ("controls", "shared_controls", "competitor_prices", "instruments"):
+        for role in REPEATED[1:]:
             _refuse_two_roles([*keys, *((role, name) for name in getattr(self, role))])
         both = set(self.controls) & set(self.shared_controls)
         if both:
@@ -167,7 +170,7 @@ class ColumnRoles:
 
     def numeric(self) -> tuple[str, ...]:
         """Return those of :meth:`own_names` that must hold numbers."""
-        return tuple(name for name in self.own_names() if name not in self.levels)
+        return tuple(name for name in self.own_names() if name not in (*self.levels, *self.attributes))
 
     def columns(self) -> tuple[str, ...]:
         """Return every column of the source that plays a role, each once.
@@ -201,6 +204,7 @@ class ColumnRoles:
         shared_controls: Sequence[str] | None = None,
         competitor_prices: Sequence[str] | None = None,
         instruments: Sequence[str] | None = None,
+        attributes: Sequence[str] = (),
     ) -> ColumnRoles:
         """Fill the roles not named from columns that carry the role's own name or a known alias.
 
@@ -238,6 +242,7 @@ class ColumnRoles:
             "shared_controls": shared_controls,
             "competitor_prices": competitor_prices,
             "instruments": instruments,
+            "attributes": attributes,
         }
         taken = {name for name in given.values() if name} | {
             name for names in repeated.values() for name in names or ()
@@ -271,6 +276,7 @@ class ColumnRoles:
             shared_controls=tuple(repeated["shared_controls"] or ()),
             competitor_prices=tuple(repeated["competitor_prices"] or ()),
             instruments=tuple(repeated["instruments"] or ()),
+            attributes=tuple(attributes),
         )
 
 

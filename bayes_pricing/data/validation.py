@@ -78,7 +78,8 @@ def parse_columns(roles: ColumnRoles, schema: Mapping[str, pl.DataType], kind: P
         if column not in schema:
             continue
         dtype = schema[column]
-        if role in ("item", "region") or role in roles.levels:
+        named = role in roles.attributes and not (dtype.is_numeric() or dtype == pl.Boolean)
+        if role in ("item", "region") or role in roles.levels or named:
             values[role] = read_name(column, dtype).value.alias(role)
             rules.append(_missing(role, column, values[role]))
         elif role == "period":
@@ -114,7 +115,7 @@ def _number_rules(role: str, column: str, value: pl.Expr, text: pl.Expr, roles: 
             remedy="correct the source, or leave the value empty where it may be",
         )
     ]
-    if role in _REQUIRED_NUMBERS or role in roles.numeric():
+    if role in _REQUIRED_NUMBERS or role in roles.numeric() or role in roles.attributes:
         rules.append(_missing(role, column, value, text))
     if role in _POSITIVE or role in roles.competitor_prices:
         remedy = _SIGN_REMEDY.get(role, "give the price asked")

@@ -11,6 +11,8 @@ import polars as pl
 from bayes_pricing.data.items import item_table
 from bayes_pricing.data.panel import SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
+from bayes_pricing.demand.attributes import add_attributes
+from bayes_pricing.demand.censoring import count_sold_out
 from bayes_pricing.demand.choice_of_model import (
     ModelChoice,
     QuantityFacts,
@@ -20,7 +22,7 @@ from bayes_pricing.demand.choice_of_model import (
 )
 from bayes_pricing.demand.cross_prices import OtherPrices, add_other_prices
 from bayes_pricing.demand.identification import check_identified
-from bayes_pricing.demand.spec import CROSS_PRICE, Correlated, DemandSpec, Likelihood, NoiseBy, Priors
+from bayes_pricing.demand.spec import CROSS_PRICE, UNCENTRED, Correlated, DemandSpec, Likelihood, NoiseBy, Priors
 from bayes_pricing.demand.terms import TermRequest, add_terms
 from bayes_pricing.errors import Finding, Refusal
 
@@ -124,7 +126,11 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
     if instrumented and automatic:
         choice = replace(choice, reason="prices have instruments, and the joint model of price and sales is log-normal")
     refuse_zeros_under_logs(choice.likelihood, facts)
-    terms = add_terms(leaves, roles, request.terms)
+    for flag, asked in (("--drift", request.terms.drift), ("--price-curve", request.terms.curve)):
+        if asked:
+            _require_tree(flag, request, choice.likelihood, instrumented, count_sold_out(leaves))
+    category = panel.roles.levels[0] if panel.roles.levels else None
+    terms = add_terms(leaves, roles, request.terms, category=category)
     leaves, findings = terms.frame, [*findings, *terms.findings]
     own, shared = (*roles.controls, *terms.controls), (*roles.shared_controls, *terms.shared_controls)
     roles = replace(roles, controls=own, shared_controls=shared)
@@ -132,20 +138,29 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
     if others is not None:
         leaves, roles = others.frame, replace(roles, controls=(*roles.controls, CROSS_PRICE))
         findings = [*findings, *others.findings]
+    attributes = None
+    if roles.attributes:
+        _require_tree("--attribute", request, choice.likelihood, instrumented, count_sold_out(leaves))
+        attributes = add_attributes(leaves, roles.attributes)
+        leaves = attributes.frame
     spec = DemandSpec(
         likelihood=choice.likelihood,
         levels=roles.levels,
         controls=roles.controls,
         shared_controls=roles.shared_controls,
+        attributes=() if attributes is None else attributes.names,
         correlated=request.correlated,
-        cross_prices=None if others is None else panel.roles.levels[0] if panel.roles.levels else "population",
+        cross_prices=None if others is None else category or "population",
         others=0 if others is None else others.count,
         errors="student_t" if request.model == "student-t" else "gaussian",
         priors=request.priors,
     )
     items = item_table(leaves, replace(roles, controls=(*roles.controls, *spec.deviations)))
+    items = items.with_columns(pl.lit(0.0).alias(f"mean_{name}") for name in UNCENTRED if name in spec.controls)
     if others is not None:
         items = items.join(others.table, on="item", maintain_order="left")
+    if attributes is not None:
+        items = items.join(attributes.table, on="item", maintain_order="left")
     spec = replace(spec, noise_by=request.noise_by or _noise_by(items, roles.levels))
     return Design(
         spec=spec,
@@ -154,6 +169,28 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
         choice=choice,
         findings=tuple(findings),
         autocorrelation=request.autocorrelation,
+    )
+
+
+def _require_tree(flag: str, request: ModelRequest, likelihood: Likelihood, instrumented: bool, sold_out: int) -> None:
+    """Refuse a term that stands on the Gaussian tree only, where something else asks for another model."""
+    reasons = {
+        "prices with --instrument": instrumented,
+        f"{sold_out} rows that ran out": sold_out > 0,
+        "--model student-t": request.model == "student-t",
+        f"a {likelihood.replace('_', ' ')} model": likelihood != "lognormal",
+    }
+    found = [reason for reason, holds in reasons.items() if holds]
+    if found:
+        raise Refusal([_off_the_tree(flag, found[0])])
+
+
+def _off_the_tree(flag: str, reason: str) -> Finding:
+    return Finding(
+        code="term_needs_lognormal",
+        severity="error",
+        message=f"{flag} stands in the log-normal model of weeks that did not run out; {reason} need another",
+        remedy=f"leave {flag} out, or fit the rows that did not run out with --model lognormal and prices as given",
     )
 
 

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_pricing.demand.posterior import DemandPosterior
-from bayes_pricing.demand.spec import PRICE_FALL, PROMOTION
+from bayes_pricing.demand.spec import PRICE_DRIFT, PRICE_FALL, PROMOTION
 from bayes_pricing.errors import SpecError
 
 PROBABILITY = 0.9
@@ -111,16 +111,16 @@ def promotion_elasticity(posterior: DemandPosterior, level: str, units: Sequence
 
 
 def response_table(posterior: DemandPosterior, probability: float = PROBABILITY) -> pl.DataFrame:
-    """Short-run and promotion elasticities above the items, where the model has them.
+    """Short-run and promotion elasticities above the items, and those of the first period, where the model has them.
 
     Returns
     -------
     DataFrame
-        Columns ``response`` (``short_run`` or ``promotion``), ``level, name, mean, sd, lower, upper, probability,
-        probability_elastic``.
+        Columns ``response`` (``short_run``, ``promotion`` or, where it drifts, ``first_period``), ``level, name, mean,
+        sd, lower, upper, probability, probability_elastic``.
     """
     frames = []
-    for name, column in (("short_run", PRICE_FALL), ("promotion", PROMOTION)):
+    for name, column in (("short_run", PRICE_FALL), ("promotion", PROMOTION), ("first_period", PRICE_DRIFT)):
         if column not in posterior.spec.controls:
             continue
         for level in ("population", *reversed(posterior.spec.levels)):
@@ -138,6 +138,30 @@ def _response(posterior: DemandPosterior, column: str, level: str, units: Sequen
         raise SpecError(f"The model has no effect of {column!r}; it has {', '.join(posterior.spec.coefficients)}.")
     draws = posterior.coefficients(level, units)
     return draws.sel(coefficient="log_price", drop=True) - draws.sel(coefficient=column, drop=True)
+
+
+def attribute_table(posterior: DemandPosterior, probability: float = PROBABILITY) -> pl.DataFrame:
+    """What the items' attributes explain: by how much one unit of each moves the elasticity, and log units.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``attribute``, ``of`` (``elasticity`` or ``log_units``), ``mean, sd, lower, upper, probability`` and
+        ``probability_positive``; empty without attributes. One unit of a text's value is the difference from the
+        commonest one.
+    """
+    names = posterior.spec.attributes
+    draws = np.zeros((2, 0))
+    if names:
+        effects = posterior.hyper()["attribute_effect"].sel(coefficient=["log_price", "level"])
+        draws = _pooled(effects.transpose("chain", "draw", "attribute", "coefficient"))
+    summary = summarize(draws, probability)
+    labels = {"attribute": [name for name in names for _ in range(2)], "of": ["elasticity", "log_units"] * len(names)}
+    return pl.DataFrame(labels, schema=dict.fromkeys(labels, pl.String)).with_columns(
+        *(pl.Series(name, summary[name]) for name in ("mean", "sd", "lower", "upper")),
+        pl.lit(probability).alias("probability"),
+        pl.Series("probability_positive", (draws > 0.0).mean(axis=0)),
+    )
 
 
 def cross_elasticity_table(posterior: DemandPosterior, probability: float = PROBABILITY) -> pl.DataFrame:

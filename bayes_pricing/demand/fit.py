@@ -319,7 +319,7 @@ def _fit_tree(
     with watch.stage("scan"):
         progress(0.05, "summing up the rows of each item")
         rows = _log_rows(design)
-        gram = gather_gram(rows, "item", "log_units", columns)
+        gram = gather_gram(rows, "item", "log_units", columns, centred=spec.centred)
 
     with watch.stage("autocorrelation"):
         progress(0.08, "looking for autocorrelation")

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayes_pricing.demand.equation import log_demand
 from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.demand.spec import PRICE_CURVE
 from bayes_pricing.errors import SpecError
 
 Floats = NDArray[np.float64]
@@ -110,23 +111,41 @@ def demand_draws(posterior: DemandPosterior, items: Sequence[str] | None = None)
     Returns
     -------
     DemandDraws
+
+    Raises
+    ------
+    SpecError
+        For an unknown item, or where the elasticity changes with price: one number per draw does not say such demand.
     """
     table = select_items(posterior, items)
+    if PRICE_CURVE in posterior.spec.controls:
+        raise SpecError(
+            "Elasticity changes with price in this model (--price-curve quadratic), and prices are chosen under one "
+            "elasticity per item and draw. Units (predict_units) and elasticities (elasticity_at_price) are known at "
+            "any price; fit without --price-curve to choose prices."
+        )
+    return _draws_at(posterior, table, table["current_price"].to_numpy().astype(np.float64))
+
+
+def _draws_at(posterior: DemandPosterior, table: pl.DataFrame, prices: Floats) -> DemandDraws:
+    """Joint draws at a price of each item of the table, which stands as its current one."""
     names = [str(name) for name in table["item"]]
     coefficients = posterior.coefficients("item", names).transpose("item", "coefficient", "chain", "draw")
     smearing = _flat(posterior.log_smearing(names).transpose("item", "chain", "draw"))
     elasticity = _flat(coefficients.sel(coefficient="log_price"))
-    current_price = table["current_price"].to_numpy().astype(np.float64)
+    bends = _bends(posterior, table, [prices]) if PRICE_CURVE in posterior.spec.controls else []
     log_units = log_demand(
         level=_flat(coefficients.sel(coefficient="level")) + smearing,
         elasticity=elasticity,
-        log_price=np.log(current_price)[:, None],
+        log_price=np.log(prices)[:, None],
         reference_log_price=table["reference_log_price"].to_numpy()[:, None],
+        effects=bends,
+        controls=[1.0] * len(bends),
         log_exposure=np.log(table["exposure"].to_numpy())[:, None],
     )
     return DemandDraws(
         items=tuple(names),
-        current_price=current_price,
+        current_price=prices,
         log_units_today=np.asarray(log_units, dtype=np.float64),
         elasticity=elasticity,
         log_smearing=smearing.mean(axis=1),
@@ -137,10 +156,12 @@ def demand_draws(posterior: DemandPosterior, items: Sequence[str] | None = None)
 def predict_units(posterior: DemandPosterior, items: Sequence[str], prices: ArrayLike) -> xr.DataArray:
     r"""Expected units per period at chosen prices, one value per posterior draw.
 
-    .. math:: E[q] = \exp(\alpha + \varepsilon (\log p - \overline{\log p}) + s + \log(\text{exposure}))
+    .. math:: E[q] = \exp(\alpha + \varepsilon (\log p - \overline{\log p}) + \kappa (\log p - \overline{\log p})^2
+              + s + \log(\text{exposure}))
 
-    with :math:`s = \log E[e^{residual}]` (the smearing that turns a median into a mean) and controls at their usual
-    values. Only the uncertainty about demand is in the draws, not the noise of a single period's sales.
+    with :math:`s = \log E[e^{residual}]` (the smearing that turns a median into a mean), :math:`\kappa` where the
+    elasticity changes with price, and controls at their usual values. Only the uncertainty about demand is in the
+    draws, not the noise of a single period's sales.
 
     Parameters
     ----------
@@ -160,20 +181,50 @@ def predict_units(posterior: DemandPosterior, items: Sequence[str], prices: Arra
         For a price that is not positive and finite, a shape that does not fit, an unknown item, or an answer over
         2 GB: ask for fewer items at a time.
     """
+    wanted = positive_prices(prices, len(items))
+    table = select_items(posterior, items)
+    columns = [wanted] if wanted.ndim == 1 else [wanted[:, index] for index in range(wanted.shape[1])]
+    first = _draws_at(posterior, table, columns[0])
+    if first.elasticity.size * len(columns) * 8 > LARGEST_ANSWER_BYTES:
+        raise SpecError("The units asked for would fill more than 2 GB; ask for fewer items or prices at a time.")
+    units = [first.labelled(first.units(column)) for column in columns]
+    if PRICE_CURVE in posterior.spec.controls:
+        bends = _bends(posterior, table, columns)
+        units = [one * first.labelled(np.exp(bend - bends[0])) for one, bend in zip(units, bends, strict=True)]
+    if wanted.ndim == 1:
+        return units[0]
+    return xr.concat(units, dim="price").transpose("chain", "draw", "item", "price")
+
+
+def _bends(posterior: DemandPosterior, table: pl.DataFrame, columns: list[Floats]) -> list[Floats]:
+    """What squared log price adds to log units at each column of prices, arrays (J, S)."""
+    draws = posterior.coefficients("item", table["item"].to_list()).sel(coefficient=PRICE_CURVE)
+    curve = _flat(draws.transpose("item", "chain", "draw"))
+    reference = table["reference_log_price"].to_numpy()
+    return [curve * ((np.log(column) - reference) ** 2)[:, None] for column in columns]
+
+
+def positive_prices(prices: ArrayLike, items: int) -> Floats:
+    """Prices as an array (items,) or (items, prices), one number standing for all.
+
+    Raises
+    ------
+    SpecError
+        For a price that is not positive and finite, or a shape that does not fit.
+
+    Examples
+    --------
+    >>> positive_prices(2.0, 3).tolist()
+    [2.0, 2.0, 2.0]
+    """
     wanted = np.asarray(prices, dtype=np.float64)
     if not (np.isfinite(wanted) & (wanted > 0)).all():
         raise SpecError("A price asked for is not positive and finite; give prices in currency per unit.")
     if wanted.ndim == 0:
-        wanted = np.full(len(items), float(wanted))
-    if wanted.ndim > 2 or wanted.shape[0] != len(items):
-        raise SpecError(f"Prices have shape {wanted.shape} for {len(items)} items; give (items,) or (items, prices).")
-    draws = demand_draws(posterior, items)
-    if draws.elasticity.size * wanted[0].size * 8 > LARGEST_ANSWER_BYTES:
-        raise SpecError("The units asked for would fill more than 2 GB; ask for fewer items or prices at a time.")
-    if wanted.ndim == 1:
-        return draws.labelled(draws.units(wanted))
-    curves = [draws.labelled(draws.units(wanted[:, index])) for index in range(wanted.shape[1])]
-    return xr.concat(curves, dim="price").transpose("chain", "draw", "item", "price")
+        wanted = np.full(items, float(wanted))
+    if wanted.ndim > 2 or wanted.shape[0] != items:
+        raise SpecError(f"Prices have shape {wanted.shape} for {items} items; give (items,) or (items, prices).")
+    return wanted
 
 
 def _flat(values: xr.DataArray) -> Floats:

@@ -114,9 +114,10 @@ def split_elasticity(posterior: TreePosterior, item: str, most_draws: int = MOST
         (level, data.units[at][unit]) for at, (level, unit) in enumerate(zip(data.levels, subtree.units, strict=True))
     )
     root = posterior.draws.states.reshape(-1, *posterior.draws.states.shape[2:])[used, -1].astype(np.float64)
+    explained = root[:, root.shape[1] - len(data.spec.attributes) :] @ posterior.attributes("item")[place]
     return _combine(
         ((OWN_DATA, item), *units, (POPULATION, POPULATION)), [own, *above], root - posterior.prior.root_mean,
-        float(posterior.prior.root_mean[1]), k,
+        explained + posterior.prior.root_mean[1], k,
     )  # fmt: skip
 
 
@@ -264,9 +265,13 @@ def send_messages(
 
 
 def _combine(
-    sources: tuple[tuple[str, str], ...], nodes: list[_Node], root: Floats, centre: float, k: int
+    sources: tuple[tuple[str, str], ...], nodes: list[_Node], root: Floats, centre: Floats, k: int
 ) -> ElasticitySplit:
-    """From the information at each node to the parts; everything inside is less the root's prior mean."""
+    """From the information at each node to the parts; everything inside is less the root's prior mean.
+
+    `centre` (draws,) is that of the elasticity, and what the item's attributes add: whatever speaks for the elasticity
+    speaks for an item with these attributes.
+    """
     means = [root[:, :k]]
     solved: list[tuple[Floats, Floats]] = []
     for node in reversed(nodes):

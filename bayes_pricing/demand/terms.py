@@ -1,4 +1,4 @@
-"""Columns the design builds itself: promotion beside regular price, stocking up, season and trend."""
+"""Columns the design builds itself: promotion, stocking up, season, trend, calendar, elasticity that changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from bayes_pricing.data.roles import ColumnRoles
-from bayes_pricing.demand.spec import PRICE_FALL, PROMOTION, TREND
+from bayes_pricing.demand.calendar import PeriodEffects, add_calendar
+from bayes_pricing.demand.spec import PRICE_CURVE, PRICE_DRIFT, PRICE_FALL, PROMOTION, TREND
 from bayes_pricing.errors import Finding, Refusal, SpecError
 
 DAYS_OF_YEAR = 365.25
@@ -30,6 +31,17 @@ class TermRequest:
         A straight line in time, common to all items.
     stockpiling : bool
         Buyers stock up when the price falls: short-run and long-run elasticity apart.
+    drift : bool
+        The elasticity moves in a straight line from the first to the last period, each item's around its category's.
+    curve : bool
+        The elasticity changes with price: log demand is quadratic in log price.
+    months : bool
+        Every month of the year has an effect of its own, common to all items.
+    holidays : tuple of str
+        ``NAME=2026-12-25`` or ``NAME=2026-12-20..2026-12-26``: an effect of the periods these days fall in, common to
+        all items; one name may have days in several years.
+    period_effects : str or None
+        Every period has an effect of its own, common to ``all`` items or to those of one ``category``.
 
     Examples
     --------
@@ -41,6 +53,11 @@ class TermRequest:
     season_length: float | None = None
     trend: bool = False
     stockpiling: bool = False
+    drift: bool = False
+    curve: bool = False
+    months: bool = False
+    holidays: tuple[str, ...] = ()
+    period_effects: PeriodEffects | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.season <= 6:
@@ -70,8 +87,10 @@ class Terms:
     findings: tuple[Finding, ...]
 
 
-def add_terms(frame: pl.LazyFrame, roles: ColumnRoles, request: TermRequest) -> Terms:
+def add_terms(frame: pl.LazyFrame, roles: ColumnRoles, request: TermRequest, *, category: str | None = None) -> Terms:
     r"""Build the columns asked for, and that of promotions where there is a list price or a discount.
+
+    `category` is the column of the category whose periods may have effects of their own.
 
     ``promotion`` is :math:`\log(\text{list price} / \text{price})`: its effect is what a price cut that is announced as
     one adds to the same cut of the regular price. ``price_fall`` is :math:`\log p_{t-1} - \log p_t`: its effect is what
@@ -99,7 +118,8 @@ def add_terms(frame: pl.LazyFrame, roles: ColumnRoles, request: TermRequest) -> 
     >>> add_terms(rows, roles, TermRequest(stockpiling=True)).frame.collect()["price_fall"].round(3).to_list()
     [0.0, 0.693, -0.693]
     """
-    timed = request.season > 0 or request.trend or request.stockpiling
+    calendar = request.months or bool(request.holidays) or request.period_effects is not None
+    timed = request.season > 0 or request.trend or request.stockpiling or request.drift or calendar
     if timed and roles.period is None:
         raise Refusal([_no_period()])
     shared: dict[str, pl.Expr] = {}
@@ -109,6 +129,10 @@ def add_terms(frame: pl.LazyFrame, roles: ColumnRoles, request: TermRequest) -> 
         cycle, finding = _cycle(frame, request, dated=dated)
         findings += finding
         shared = _clock(request, cycle)
+    if calendar:
+        shared |= add_calendar(
+            frame, months=request.months, holidays=request.holidays, periods=request.period_effects, category=category
+        )
     controls: dict[str, pl.Expr] = {}
     if roles.list_price is not None or roles.discount is not None:
         promotion, finding = _promotion(frame, roles)
@@ -117,6 +141,11 @@ def add_terms(frame: pl.LazyFrame, roles: ColumnRoles, request: TermRequest) -> 
         log_price = pl.col("price").log()
         before = log_price.shift(1).over("item", order_by="period")
         controls[PRICE_FALL] = (before - log_price).fill_null(0.0)
+    away = pl.col("price").log() - pl.col("price").log().mean().over("item")
+    if request.drift:
+        controls[PRICE_DRIFT] = away * _time(frame)
+    if request.curve:
+        controls[PRICE_CURVE] = away**2
     taken = sorted({*controls, *shared} & {*roles.controls, *roles.shared_controls})
     if taken:
         raise SpecError(f"Control {taken[0]!r} has the name of a column that the model builds; rename it.")
@@ -144,6 +173,16 @@ def _cycle(frame: pl.LazyFrame, request: TermRequest, *, dated: bool) -> tuple[f
         cycle = 1.0
     short = request.season > 0 and last - first < cycle
     return cycle, (_short_season(),) if short else ()
+
+
+def _time(frame: pl.LazyFrame) -> pl.Expr:
+    """Time from -1 in the first period to 0 in the last."""
+    first, last = frame.select(
+        pl.col("period").min().to_physical().alias("first"), pl.col("period").max().to_physical().alias("last")
+    ).collect(engine="streaming").row(0)  # fmt: skip
+    if not last > first:
+        raise Refusal([_one_period()])
+    return (pl.col("period").to_physical().cast(pl.Float64) - float(last)) / float(last - first)
 
 
 def _clock(request: TermRequest, cycle: float) -> dict[str, pl.Expr]:
@@ -189,8 +228,17 @@ def _no_period() -> Finding:
     return Finding(
         code="terms_without_period",
         severity="error",
-        message="season, trend and stocking up need to know when the sales were",
+        message="season, trend, drift, stocking up and the calendar need to know when the sales were",
         remedy="name the period's column with --period",
+    )
+
+
+def _one_period() -> Finding:
+    return Finding(
+        code="drift_in_one_period",
+        severity="error",
+        message="all sales are of one period, so nothing can drift",
+        remedy="leave --drift out, or give sales of more periods",
     )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats, Gram
 from bayes_pricing.data.lag import LagGram
+from bayes_pricing.demand.attributes import item_attributes, new_attributes
 from bayes_pricing.demand.cross_prices import cross_matrix
 from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data, kernel_tree
 from bayes_pricing.demand.nuts import available_cores
@@ -92,7 +93,7 @@ class TreePosterior:
         if level == "item":
             chosen = self._positions(level, self.data.gram.items, units)
             names: Sequence[str] = [self.data.gram.items[at] for at in chosen]
-            values = self._draw_items(chosen)
+            values = self._explained(self._draw_items(chosen), self.attributes("item")[chosen])
         elif level == "population":
             values = self.draws.states[:, :, -1, : self.own]
             return self._labelled(values, ("coefficient",), coefficient=self.spec.coefficients)
@@ -105,7 +106,9 @@ class TreePosterior:
             chosen = self._positions(level, self.data.units[at_level], units)
             names = [self.data.units[at_level][at] for at in chosen]
             first = int(self.kernel.level_start[at_level + 1]) - len(self.data.gram.items)
-            values = self.draws.states[:, :, first + chosen, : self.own]
+            values = self._explained(
+                self.draws.states[:, :, first + chosen, : self.own], self.attributes(level)[chosen]
+            )
         else:
             raise SpecError(f"The model has no level {level!r}; choose one of {self.spec.all_levels}.")
         known_names = self.data.coefficients if level == "item" else self.spec.coefficients
@@ -147,8 +150,42 @@ class TreePosterior:
 
     def shared(self) -> xr.DataArray:
         """Draws of the effects common to all items, dims (chain, draw, control)."""
-        values = self.draws.states[:, :, -1, self.kernel.k :]
+        k = self.kernel.k
+        values = self.draws.states[:, :, -1, k : k + len(self.spec.shared_controls)]
         return self._labelled(values, ("control",), control=self.spec.shared_controls)
+
+    def attributes(self, level: str) -> Floats:
+        """Attributes of the units of a level, less their means over items: those of its items on average.
+
+        Parameters
+        ----------
+        level : str
+            ``item`` or a nesting level with two or more units.
+
+        Returns
+        -------
+        array (units, attributes)
+        """
+        values = item_attributes(self.items, self.spec.attributes)
+        if level == "item":
+            return values
+        units = self.data.units[self.data.levels.index(level)]
+        position = {name: at for at, name in enumerate(units)}
+        member = np.array([position[str(name)] for name in self.items[level]], dtype=np.int64)
+        total = np.zeros((len(units), values.shape[1]))
+        np.add.at(total, member, values)
+        return np.asarray(total / np.bincount(member, minlength=len(units))[:, None], dtype=np.float64)
+
+    def attribute_effects(self) -> xr.DataArray:
+        """Draws of what one unit of an attribute adds, dims (chain, draw, coefficient, attribute).
+
+        ``coefficient`` is ``level`` (log units) or ``log_price`` (elasticity); both are in the items' coefficients.
+        """
+        known = len(self.spec.attributes)
+        values = self.draws.states[:, :, -1, self.draws.states.shape[-1] - 2 * known :]
+        shaped = values.reshape(*self.shape, 2, known)
+        names = {"coefficient": ("level", "log_price"), "attribute": self.spec.attributes}
+        return self._labelled(shaped, ("coefficient", "attribute"), **names)
 
     def variation(self, level: str) -> xr.DataArray:
         """Draws of the between-unit sd of a level's units around their parent, dims (chain, draw, coefficient).
@@ -223,9 +260,18 @@ class TreePosterior:
             found["noise_spread"] = self._labelled(np.exp(self.draws.log_spread), ())
             by_item = np.exp(self.draws.item_log_noise.astype(np.float64))
             found["item_noise_sd"] = self._labelled(by_item, ("item",), item=self.data.gram.items)
+        if self.spec.attributes:
+            found["attribute_effect"] = self.attribute_effects()
         return xr.Dataset(found)
 
-    def new_unit(self, level: str, parent: str | xr.DataArray | None, *, seed: int) -> xr.DataArray:
+    def new_unit(
+        self,
+        level: str,
+        parent: str | xr.DataArray | None,
+        *,
+        seed: int,
+        attributes: Mapping[str, float | str] | None = None,
+    ) -> xr.DataArray:
         """Draws for a unit never seen, dims (chain, draw, coefficient): it varies around its parent as its siblings do.
 
         Parameters
@@ -236,21 +282,36 @@ class TreePosterior:
             Name of its unit one level up, or draws of one that is new itself; None where that is the population.
         seed : int
             Two new units with different seeds are independent given their parent.
+        attributes : mapping, optional
+            What a new item is, by column: its level and elasticity are those of such an item. Left out, it is as the
+            items of its parent are on average.
+
+        Raises
+        ------
+        SpecError
+            For a level or parent the model does not have, or attributes that are not the model's.
         """
         names = self.data.level_names
         if level not in names:
             raise SpecError(f"No units of {level!r} vary around a parent; choose one of {names}.")
         at = names.index(level)
-        above = self.coefficients("population")
+        above, usual = self.coefficients("population"), np.zeros(len(self.spec.attributes))
         if isinstance(parent, xr.DataArray):
             above = parent
         elif at < len(self.data.levels):
             if parent is None:
                 raise SpecError(f"A new {level} needs the {self.data.levels[at]} it belongs to; name its parent.")
             above = self.coefficients(self.data.levels[at], [parent]).isel({self.data.levels[at]: 0}, drop=True)
+            usual = self.attributes(self.data.levels[at])[self.data.units[at].index(parent)]
         factor = self.prior.layout.factors(self.draws.theta)[:, :, at, : self.own, : self.own]
         z = np.random.default_rng([self.seed, seed]).standard_normal((*self.shape, self.own))
-        return above + (factor @ z[..., None])[..., 0]
+        drawn = above + (factor @ z[..., None])[..., 0]
+        if attributes is None:
+            return drawn
+        if level != "item":
+            raise SpecError(f"Attributes are those of items; a new {level} has none of its own.")
+        known = new_attributes(self.items, self.spec.attributes, attributes)
+        return drawn.copy(data=self._explained(drawn.to_numpy()[:, :, None], (known - usual)[None])[:, :, 0])
 
     def to_arrays(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Numbers, and what JSON can hold of the rest; with `items` all that :func:`from_arrays` needs."""
@@ -320,6 +381,14 @@ class TreePosterior:
                 list(pool.map(run, slices))
         out += self.prior.root_mean[:k, None]
         return np.moveaxis(out, -1, 0).reshape(*self.shape, len(chosen), k)
+
+    def _explained(self, values: Floats, attributes: Floats) -> Floats:
+        """Coefficients (chain, draw, units, own or more) with what attributes add to level and elasticity."""
+        if not self.spec.attributes:
+            return values
+        found = values.copy()
+        found[..., :2] += np.einsum("ua,cdka->cduk", attributes, self.attribute_effects().to_numpy())
+        return found
 
     def _labelled(self, values: Array, dims: tuple[str, ...], **coords: Sequence[str]) -> xr.DataArray:
         return xr.DataArray(values, dims=("chain", "draw", *dims), coords={name: list(v) for name, v in coords.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,22 @@ import xarray as xr
 
 from bayes_pricing.data.panel import SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
+from bayes_pricing.demand.changing import elasticity_at_price, elasticity_in_period
 from bayes_pricing.demand.design import ModelRequest
 from bayes_pricing.demand.elasticity import (
+    attribute_table,
     cross_elasticity_table,
+    elasticity_table,
     promotion_elasticity,
     response_table,
     short_run_elasticity,
 )
 from bayes_pricing.demand.fit import DemandFit, SamplerSettings, fit_demand
+from bayes_pricing.demand.forecast import demand_draws, predict_units
+from bayes_pricing.demand.pooling import split_elasticity
 from bayes_pricing.demand.terms import TermRequest
+from bayes_pricing.demand.tree_posterior import TreePosterior
+from bayes_pricing.errors import SpecError
 from bayes_pricing.registry import load_fit, save_fit
 
 QUICK = SamplerSettings(draws=500, tune=300, chains=2)
@@ -153,3 +161,133 @@ def test_autocorrelated_residuals_are_modelled(tmp_path: Path) -> None:
     save_fit(modelled, tmp_path / "model")
     again = load_fit(tmp_path / "model").posterior
     assert again.log_smearing().identical(modelled.posterior.log_smearing())
+
+
+@pytest.mark.slow
+def test_attributes_explain_elasticities_and_tell_of_new_items(tmp_path: Path) -> None:
+    """Thirty items of six categories: what is left between items is small, and a new item is placed by what it is."""
+    rng = np.random.default_rng(3)
+    items, weeks = 30, 16
+    size, own_label = rng.uniform(0.0, 3.0, items), rng.random(items) < 0.4
+    elasticity = -2.2 + 0.5 * (size - size.mean()) - 0.7 * (own_label - own_label.mean())
+    elasticity = elasticity + rng.normal(0.0, 0.25, 6).repeat(5) + rng.normal(0.0, 0.15, items)
+    level = 5.0 + 0.4 * size + rng.normal(0.0, 0.3, items)
+    log_price = rng.normal(0.0, 0.25, (items, weeks))
+    log_units = level[:, None] + elasticity[:, None] * log_price + rng.normal(0.0, 0.25, (items, weeks))
+    frame = pl.DataFrame(
+        {
+            "item": np.repeat([f"i{at:02d}" for at in range(items)], weeks),
+            "category": np.repeat([f"c{at // 5}" for at in range(items)], weeks),
+            "period": np.tile(np.arange(weeks), items),
+            "price": np.exp(log_price).ravel(),
+            "quantity": np.exp(log_units).ravel(),
+            "size": np.repeat(size, weeks),
+            "brand": np.repeat(np.where(own_label, "own", "a star"), weeks),
+        }
+    )
+    roles = ColumnRoles.resolve(frame.columns, attributes=("size", "brand"))
+    fitted = fit_demand(
+        SalesPanel.from_frame(frame, roles), ModelRequest(noise_by="common", autocorrelation="off"), QUICK, seed=5
+    )
+    posterior = fitted.posterior
+    assert isinstance(posterior, TreePosterior)
+    assert fitted.diagnostics.passed
+    table = attribute_table(posterior).filter(of="elasticity")
+    assert table["attribute"].to_list() == ["size", "brand=own"]
+    z = (table["mean"].to_numpy() - np.array([0.5, -0.7])) / table["sd"].to_numpy()
+    assert np.abs(z).max() < 4.0
+    assert table["sd"].max() < 0.25  # type: ignore[operator]  # the prior's are 0.5 (per sd of size) and 1
+    own = elasticity_table(posterior).filter(level="item")
+    assert np.abs((own["mean"].to_numpy() - elasticity) / own["sd"].to_numpy()).max() < 4.0
+    split = split_elasticity(posterior, "i07")
+    assert split.mean.mean() == pytest.approx(own["mean"][7], abs=0.05)  # Monte-Carlo error of a few hundred draws
+    new = {
+        label: posterior.new_unit("item", "c2", seed=1, attributes={"size": 3.0, "brand": label})
+        for label in ("own", "x")
+    }
+    apart = (new["own"] - new["x"]).sel(coefficient="log_price")
+    assert float(apart.mean()) == pytest.approx(table["mean"][1], abs=1e-9)
+    usual = posterior.new_unit("item", "c2", seed=1).sel(coefficient="log_price")
+    category = posterior.coefficients("category", ["c2"]).sel(coefficient="log_price")
+    assert float(usual.mean()) == pytest.approx(float(category.mean()), abs=0.05)
+    save_fit(fitted, tmp_path / "model")
+    assert attribute_table(load_fit(tmp_path / "model").posterior).equals(attribute_table(posterior))
+
+
+@pytest.mark.slow
+def test_an_elasticity_that_drifts_and_changes_with_price_is_recovered(tmp_path: Path) -> None:
+    """Eight items over a year; buyers grow keener. One constant elasticity is far from today's, the drift finds it."""
+    rng = np.random.default_rng(7)
+    items, weeks = 8, 52
+    names = [f"i{at}" for at in range(items)]
+    own, drift, curve = (rng.normal(mean, 0.2, items)[:, None] for mean in (-2.0, -1.2, -1.0))
+    log_price = rng.normal(0.0, 0.25, (items, weeks))
+    usual = log_price.mean(axis=1, keepdims=True)
+    away, time = log_price - usual, np.linspace(-1.0, 0.0, weeks)
+    dates = [date(2025, 1, 6) + timedelta(7 * week) for week in range(weeks)]
+    christmas = np.array([0.5 * (day == date(2025, 12, 22)) for day in dates])
+    log_units = 6.0 + own * away + drift * time * away + curve * away**2 + christmas
+    units = np.exp(log_units + rng.normal(0.0, 0.2, (items, weeks)))
+    frame = pl.DataFrame(
+        {
+            "item": np.repeat(names, weeks),
+            "period": dates * items,
+            "price": np.exp(log_price).ravel(),
+            "quantity": units.ravel(),
+        }
+    )
+    terms = TermRequest(drift=True, curve=True, holidays=("christmas=2025-12-25..2025-12-26",))
+    fitted = fit(frame, ModelRequest(terms=terms, noise_by="common", autocorrelation="off"), 3)
+    posterior = fitted.posterior
+    assert fitted.diagnostics.passed
+    assert posterior.spec.controls == ("price_drift", "price_curve")
+    coefficients = posterior.coefficients("item")
+    for name, truth in (("log_price", own), ("price_drift", drift), ("price_curve", curve)):
+        draws = coefficients.sel(coefficient=name)
+        z = (draws.mean(("chain", "draw")) - truth[:, 0]) / draws.std(("chain", "draw"))
+        assert float(np.abs(z).max()) < 4.0, (name, z)
+    assert abs(posterior_z(posterior.shared().sel(control="christmas"), 0.5)) < 4.0
+
+    constant = fit(frame, ModelRequest(noise_by="common", autocorrelation="off"), 3).posterior
+    biased = constant.coefficients("population").sel(coefficient="log_price")
+    assert posterior_z(biased, float(own.mean())) > 4.0  # half a year old: closer to zero by half of the drift
+
+    raised = np.exp(usual[:, 0] + 0.2)
+    draws = elasticity_at_price(posterior, names, raised)
+    z = (draws.mean(("chain", "draw")) - (own + 2.0 * curve * 0.2)[:, 0]) / draws.std(("chain", "draw"))
+    assert float(np.abs(z).max()) < 4.0
+    # units at neighbouring prices say the same elasticity on every draw
+    units_near = predict_units(posterior, names, np.stack([raised * np.exp(-1e-4), raised * np.exp(1e-4)], axis=1))
+    slope = np.diff(np.log(units_near.to_numpy()), axis=-1)[..., 0] / 2e-4
+    np.testing.assert_allclose(slope, draws.to_numpy(), atol=1e-6)
+    first = elasticity_in_period(posterior, dates[0], "item", ["i3"])
+    assert posterior_z(first, float((own - drift)[3, 0])) == pytest.approx(0.0, abs=4.0)
+    early = response_table(posterior).filter(response="first_period", level="population")["mean"][0]
+    assert early > float(posterior.coefficients("population").sel(coefficient="log_price").mean()) + 0.5
+    with pytest.raises(SpecError, match="--price-curve"):
+        demand_draws(posterior)
+    save_fit(fitted, tmp_path / "model")
+    again = load_fit(tmp_path / "model").posterior
+    assert elasticity_at_price(again, names, raised).identical(draws)
+
+
+@pytest.mark.slow
+def test_period_effects_take_out_what_moves_all_items() -> None:
+    """Prices that follow a demand common to the category: the plain model is biased, effects of the weeks are not."""
+    rng = np.random.default_rng(11)
+    items, weeks = 6, 20
+    common = rng.normal(0.0, 0.4, weeks)
+    log_price = 0.3 * common + rng.normal(0.0, 0.1, (items, weeks))
+    log_units = 5.0 - 2.0 * log_price + common + rng.normal(0.0, 0.1, (items, weeks))
+    columns = {"item": np.repeat([f"i{at}" for at in range(items)], weeks), "period": np.tile(np.arange(weeks), items)}
+    frame = pl.DataFrame(columns | {"price": np.exp(log_price).ravel(), "quantity": np.exp(log_units).ravel()})
+    request = ModelRequest(noise_by="common", autocorrelation="off")
+    plain = fit(frame, request, 2).posterior.coefficients("population").sel(coefficient="log_price")
+    request = ModelRequest(noise_by="common", autocorrelation="off", terms=TermRequest(period_effects="all"))
+    fitted = fit(frame, request, 2)
+    assert fitted.diagnostics.passed
+    assert posterior_z(plain, -2.0) > 4.0
+    assert abs(posterior_z(fitted.posterior.coefficients("population").sel(coefficient="log_price"), -2.0)) < 4.0
+    shared = fitted.posterior.shared()
+    z = (shared.mean(("chain", "draw")) - (common[1:] - common[0])) / shared.std(("chain", "draw"))
+    assert float(np.abs(z).max()) < 5.0  # nineteen effects

@@ -1,0 +1,168 @@
+"""What an item is (size, brand) as an explanation of how much it sells and how its sales react to price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from bayes_pricing.data.gram import Floats
+from bayes_pricing.errors import Finding, PanelError, Problem, Refusal, SpecError
+
+MOST_VALUES = 12
+"""Different texts of an attribute up to which each (but the commonest) has an effect of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Attributes:
+    """Rows with the columns of the items' attributes.
+
+    Attributes
+    ----------
+    frame : LazyFrame
+        With ``<name>:level`` (the attribute, less its mean over items) and ``<name>:log_price`` (that times log price).
+    names : tuple of str
+        Numbers keep their column's name; a text makes one of every value but the commonest, ``brand=own label``.
+    table : DataFrame
+        One row per item, sorted: ``item`` and ``attribute_<name>``, the values as they are (texts: 0 or 1).
+    """
+
+    frame: pl.LazyFrame
+    names: tuple[str, ...]
+    table: pl.DataFrame
+
+
+def add_attributes(frame: pl.LazyFrame, columns: Sequence[str]) -> Attributes:
+    """Give every row its item's attributes, centred over items, alone and times log price.
+
+    Parameters
+    ----------
+    frame : LazyFrame
+        With ``item``, ``price`` and the attributes.
+    columns : sequence of str
+
+    Raises
+    ------
+    PanelError
+        If an attribute changes inside an item.
+    Refusal
+        If all items have the same value, or a text has more than twelve.
+
+    Examples
+    --------
+    >>> rows = pl.LazyFrame({"item": ["a", "a", "b", "c"], "price": [1.0, 1.0, 1.0, 1.0], "size": [1.0, 1.0, 3.0, 2.0],
+    ...                      "brand": ["own", "own", "own", "star"]})
+    >>> found = add_attributes(rows, ["size", "brand"])
+    >>> found.names, found.table.row(2)
+    (('size', 'brand=star'), ('c', 2.0, 1.0))
+    >>> found.frame.collect()["size:level"].to_list()
+    [-1.0, -1.0, 1.0, 0.0]
+    """
+    found = frame.group_by("item").agg(
+        *(pl.col(name).first() for name in columns),
+        *(pl.col(name).n_unique().alias(f"_{name}") for name in columns),
+    )
+    items = found.collect(engine="streaming").sort("item")
+    moving = [name for name in columns if (items[f"_{name}"] > 1).any()]
+    if moving:
+        raise PanelError([_moving(name, items) for name in moving])
+    values: dict[str, pl.Series] = {}
+    for name in columns:
+        values |= _values(name, items[name])
+    table = items.select("item").with_columns(pl.Series(f"attribute_{name}", one) for name, one in values.items())
+    log_price = pl.col("price").log()
+    joined = frame.join(
+        table.with_columns(pl.col(f"attribute_{name}") - pl.col(f"attribute_{name}").mean() for name in values).lazy(),
+        on="item",
+        maintain_order="left",
+    ).rename({f"attribute_{name}": f"{name}:level" for name in values})
+    prices = {f"{name}:log_price": pl.col(f"{name}:level") * log_price for name in values}
+    return Attributes(frame=joined.with_columns(**prices), names=tuple(values), table=table)
+
+
+def item_attributes(items: pl.DataFrame, names: Sequence[str]) -> Floats:
+    """Attributes of every item of an item table, less their means, (items, attributes)."""
+    found = np.zeros((items.height, len(names)))
+    for at, name in enumerate(names):
+        raw = items[f"attribute_{name}"].to_numpy().astype(np.float64)
+        found[:, at] = raw - raw.mean()
+    return found
+
+
+def new_attributes(items: pl.DataFrame, names: Sequence[str], values: Mapping[str, float | str]) -> Floats:
+    """Attributes of an item never seen, less the means of those that were, (attributes,).
+
+    Parameters
+    ----------
+    items : DataFrame
+        The fitted model's item table.
+    names : sequence of str
+        Of the model, ``brand=star`` for texts.
+    values : mapping
+        The attributes by their column's name.
+
+    Raises
+    ------
+    SpecError
+        If one is missing, or unknown.
+
+    Examples
+    --------
+    >>> items = pl.DataFrame({"item": ["a", "b"], "attribute_size": [1.0, 3.0], "attribute_brand=star": [0.0, 1.0]})
+    >>> new_attributes(items, ["size", "brand=star"], {"size": 4.0, "brand": "star"}).tolist()
+    [2.0, 0.5]
+    """
+    wanted = {name.partition("=")[0] if name not in values else name for name in names}
+    if wanted != set(values):
+        raise SpecError(f"Give the attributes {sorted(wanted)} of the new item; {sorted(values)} were given.")
+    raw = []
+    for name in names:
+        column, _, text = name.partition("=")
+        given = values.get(name, values.get(column))
+        raw.append(float(given == text) if text and name not in values else float(given))  # type: ignore[arg-type]
+    means = items.select(pl.col(f"attribute_{name}").mean() for name in names).to_numpy()[0]
+    return np.asarray(np.array(raw) - means, dtype=np.float64)
+
+
+def _values(name: str, column: pl.Series) -> dict[str, pl.Series]:
+    """An attribute as numbers: itself, or one indicator of each text but the commonest."""
+    if column.n_unique() < 2:
+        raise Refusal([_never_differs(name)])
+    if column.dtype.is_numeric():
+        return {name: column.cast(pl.Float64)}
+    counts = column.value_counts().sort("count", name, descending=[True, False])
+    texts = counts[name].to_list()
+    if len(texts) > MOST_VALUES:
+        raise Refusal([_too_many(name, len(texts))])
+    return {f"{name}={text}": (column == text).cast(pl.Float64) for text in texts[1:]}
+
+
+def _moving(name: str, items: pl.DataFrame) -> Problem:
+    broken = items.filter(pl.col(f"_{name}") > 1)
+    return Problem(
+        code="attribute_changes",
+        count=broken.height,
+        examples=tuple(broken.select("item").head(3).to_dicts()),
+        message=f"{broken.height} items have more than one value of the attribute {name!r}",
+        remedy="name what changes inside an item with --control",
+    )
+
+
+def _never_differs(name: str) -> Finding:
+    return Finding(
+        code="attribute_never_differs",
+        severity="error",
+        message=f"all items have the same {name!r}, so it explains nothing",
+        remedy="leave it out, or name an attribute in which items differ",
+    )
+
+
+def _too_many(name: str, values: int) -> Finding:
+    return Finding(
+        code="attribute_with_many_values",
+        severity="error",
+        message=f"the attribute {name!r} has {values} different texts (at most {MOST_VALUES})",
+        remedy="name it as a level with --category: its units then vary around their parent",
+    )

@@ -1,0 +1,81 @@
+"""What items are: columns, refusals, and where the tree takes no other model."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from bayes_pricing.data.gram import gather_gram
+from bayes_pricing.data.panel import SalesPanel
+from bayes_pricing.data.roles import ColumnRoles
+from bayes_pricing.demand.attributes import item_attributes, new_attributes
+from bayes_pricing.demand.design import Design, ModelRequest, build_design
+from bayes_pricing.demand.gaussian_tree import build_tree_data
+from bayes_pricing.demand.spec import DemandSpec, Priors
+from bayes_pricing.demand.tree_prior import build_tree_prior
+from bayes_pricing.errors import PanelError, Refusal, SpecError
+
+
+def design(request: ModelRequest | None = None, **columns: list[object]) -> Design:
+    """Four items in six weeks with attribute columns given by item."""
+    rng = np.random.default_rng(1)
+    frame = pl.DataFrame(
+        {
+            "item": np.repeat(["a", "b", "c", "d"], 6),
+            "period": np.tile(np.arange(6), 4),
+            "price": np.exp(rng.normal(0.0, 0.2, 24)),
+            "quantity": np.exp(rng.normal(6.0, 0.2, 24)),
+            **{name: [value for value in values for _ in range(6)] for name, values in columns.items()},
+        }
+    )
+    roles = ColumnRoles.resolve(frame.columns, attributes=tuple(columns))
+    return build_design(SalesPanel.from_frame(frame, roles), request or ModelRequest(model="lognormal"))
+
+
+def test_numbers_and_texts_become_columns_centred_over_items() -> None:
+    found = design(size=[1.0, 2.0, 3.0, 6.0], brand=["own", "star", "own", "moon"])
+    assert found.spec.attributes == ("size", "brand=moon", "brand=star")
+    assert found.items["attribute_brand=star"].to_list() == [0.0, 1.0, 0.0, 0.0]
+    np.testing.assert_allclose(item_attributes(found.items, ["size"])[:, 0], [-2.0, -1.0, 0.0, 3.0])
+    known = new_attributes(found.items, found.spec.attributes, {"size": 4.0, "brand": "own"})
+    np.testing.assert_allclose(known, [1.0, -0.25, -0.25])
+
+
+def test_levels_keep_the_attribute_and_prices_lose_the_items_mean() -> None:
+    found = design(size=[1.0, 2.0, 3.0, 6.0])
+    rows = found.frame.with_columns(log_price=pl.col("price").log(), log_units=pl.col("quantity").log())
+    gram = gather_gram(rows, "item", "log_units", found.spec.columns[1:], centred=found.spec.centred)
+    np.testing.assert_allclose(gram.xtx[:, 0, gram.columns.index("size:level")] / 6.0, [-2.0, -1.0, 0.0, 3.0])
+    np.testing.assert_allclose(gram.xtx[:, 0, gram.columns.index("size:log_price")], 0.0, atol=1e-12)
+    data = build_tree_data(gram, [], found.spec)
+    prior = build_tree_prior(data, Priors())
+    # one standard deviation of size (3.5 ** 0.5) moves the elasticity by 0.5, log units by 1, one prior sd
+    np.testing.assert_allclose(prior.root_sd[2:] * 3.5**0.5, [1.0, 0.5])
+
+
+def test_two_values_are_half_a_difference_apart() -> None:
+    found = design(organic=[0, 0, 0, 1])
+    rows = found.frame.with_columns(log_price=pl.col("price").log(), log_units=pl.col("quantity").log())
+    gram = gather_gram(rows, "item", "log_units", found.spec.columns[1:], centred=found.spec.centred)
+    prior = build_tree_prior(build_tree_data(gram, [], found.spec), Priors())
+    np.testing.assert_allclose(prior.root_sd[2:], [2.0, 1.0])
+
+
+def test_an_attribute_that_changes_never_differs_or_has_many_values_is_refused() -> None:
+    with pytest.raises(Refusal, match="explains nothing"):
+        design(size=[2.0, 2.0, 2.0, 2.0])
+    frame = design(size=[1.0, 2.0, 3.0, 4.0]).frame.select("item", "period", "price", "quantity").collect()
+    moving = frame.with_columns(size=pl.int_range(pl.len()).cast(pl.Float64))
+    panel = SalesPanel.from_frame(moving, ColumnRoles.resolve(moving.columns, attributes=("size",)))
+    with pytest.raises(PanelError, match="more than one value"):
+        build_design(panel, ModelRequest(model="lognormal"))
+
+
+def test_other_models_refuse_attributes_by_name() -> None:
+    with pytest.raises(Refusal, match="--attribute"):
+        design(ModelRequest(model="negative-binomial"), size=[1.0, 2.0, 3.0, 4.0])
+    with pytest.raises(SpecError, match="log-normal"):
+        DemandSpec(likelihood="poisson", levels=(), attributes=("size",))
+    with pytest.raises(SpecError, match="brand"):
+        new_attributes(pl.DataFrame({"attribute_size": [1.0]}), ["size"], {"size": 1.0, "brand": "own"})
