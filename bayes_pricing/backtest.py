@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import polars as pl
@@ -12,11 +13,13 @@ from scipy.special import xlogy
 
 from bayes_pricing.data.panel import SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
-from bayes_pricing.demand.design import ModelRequest
+from bayes_pricing.demand.design import ModelRequest, build_design
 from bayes_pricing.demand.equation import log_demand
 from bayes_pricing.demand.fit import ProgressCallback, SamplerSettings, fit_demand
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.predictive import check_predictions
+from bayes_pricing.demand.spec import CROSS_PRICE, TREND
+from bayes_pricing.errors import Finding, Refusal
 from bayes_pricing.gate import BackTest, Calibration
 
 Floats = NDArray[np.float64]
@@ -49,7 +52,8 @@ def backtest(
     seed : int
     champion : DemandPosterior or None
         The rival. One that was fitted to the rows held out has seen the answers: then, and where there is none, the
-        rival is each item's own mean.
+        rival is each item's own mean. So it is, and says why, where the champion stands on columns that these sales
+        or their design do not have.
     progress : callable
         Called with (fraction done, what is being done).
 
@@ -61,19 +65,23 @@ def backtest(
     Raises
     ------
     Refusal
-        If the sales without the last periods identify no elasticity.
+        If the sales without the last periods identify no elasticity, or had a term that all the sales do not have.
     """
     split = _split(panel)
     if split is None:
         return None
-    train, held_out, periods = split
+    train, first, periods = split
     fitted = fit_demand(train, request, sampler, seed=seed, progress=progress)
-    rows = _known_rows(held_out, fitted.posterior)
-    rival, forecast = OWN_MEAN, _own_mean(train.frame.collect())
+    known = _rows_in_terms(panel, request, fitted.posterior, first)
+    rows = _of_items(known.filter(pl.col("period") >= first), fitted.posterior)
+    rival, forecast = OWN_MEAN, _own_mean(known.filter(pl.col("period") < first))
     if champion is not None and _unseen(champion, rows):
-        compared = _known_rows(rows, champion)
+        absent = _not_comparable(champion, rows)
+        compared = rows.clear() if absent else _of_items(rows, champion)
         if compared.height:
             rival, forecast, rows = champion.id, _of_posterior(champion), compared
+        elif absent:
+            rival = f"{OWN_MEAN} (model {champion.id} stands on {', '.join(absent)}, which these sales do not have)"
     if not rows.height:
         return None
     own, other = _row_errors(rows, _of_posterior(fitted.posterior)), _row_errors(rows, forecast)
@@ -89,8 +97,8 @@ def backtest(
     )
 
 
-def _split(panel: SalesPanel) -> tuple[SalesPanel, pl.DataFrame, int] | None:
-    """The sales before the last eighth of the periods, the rows of those, and how many periods that is."""
+def _split(panel: SalesPanel) -> tuple[SalesPanel, date | int, int] | None:
+    """The sales before the last eighth of the periods, the first of those, and how many they are."""
     if panel.roles.period is None:
         return None
     frame = panel.frame.collect()
@@ -102,7 +110,7 @@ def _split(panel: SalesPanel) -> tuple[SalesPanel, pl.DataFrame, int] | None:
     train = frame.filter(pl.col("period") < first)
     return (
         SalesPanel.from_frame(train, _canonical(panel.roles), absent=panel.summary.absent),
-        frame.filter(pl.col("period") >= first),
+        first,
         held_out,
     )
 
@@ -113,12 +121,53 @@ def _canonical(roles: ColumnRoles) -> ColumnRoles:
     return replace(roles, **own, deflator=None)  # type: ignore[arg-type]  # names of roles
 
 
-def _known_rows(rows: pl.DataFrame, posterior: DemandPosterior) -> pl.DataFrame:
-    """Rows that the model can forecast: of items it knows, with the columns it needs."""
-    needed = {*posterior.spec.controls, *posterior.spec.shared_controls}
-    if not needed <= set(rows.columns):
-        return rows.clear()
+def _columns(posterior: DemandPosterior) -> tuple[str, ...]:
+    """Columns that the model stands on, beside the price."""
+    spec = posterior.spec
+    return (*spec.controls, *spec.deviations, *spec.shared_controls)
+
+
+def _rows_in_terms(
+    panel: SalesPanel, request: ModelRequest, posterior: DemandPosterior, first: date | int
+) -> pl.DataFrame:
+    """All rows as the model sees them: leaves, promotion, season, other items' prices.
+
+    A term may be measured from the sales it was built on (other prices from their means, a trend from its start); so
+    each is moved, item by item, until its mean over the rows before `first` is the one the posterior was fitted with.
+    """
+    rows = build_design(panel, request).frame.collect()
+    names = _columns(posterior)
+    absent = [name for name in names if name not in rows.columns]
+    if absent:
+        raise Refusal([_term_gone(absent)])
+    fitted = posterior.items.select("item", *(pl.col(f"mean_{name}").alias(f"_{name}") for name in names))
+    before = pl.col("period") < first
+    centred = [
+        (pl.col(name).cast(pl.Float64) - pl.col(name).filter(before).mean().over("item") + pl.col(f"_{name}"))
+        for name in names
+    ]
+    moved = rows.join(fitted, on="item", how="left", maintain_order="left")
+    return moved.with_columns(one.alias(name) for one, name in zip(centred, names, strict=True))
+
+
+def _of_items(rows: pl.DataFrame, posterior: DemandPosterior) -> pl.DataFrame:
+    """Rows of items that the model knows."""
     return rows.filter(pl.col("item").is_in(posterior.items["item"].to_list()))
+
+
+def _not_comparable(champion: DemandPosterior, rows: pl.DataFrame) -> list[str]:
+    """Columns of the champion that the rows lack, or that are measured from the sales they were built on."""
+    return [name for name in _columns(champion) if name not in rows.columns or name in (TREND, CROSS_PRICE)]
+
+
+def _term_gone(absent: list[str]) -> Finding:
+    return Finding(
+        code="term_not_in_all_sales",
+        severity="error",
+        message=f"the sales before the last periods have the terms {', '.join(absent)}, all sales together do not: "
+        "the model of the first cannot forecast the last",
+        remedy="leave --list-price or --discount out, or give sales in which promotions move throughout",
+    )
 
 
 def _unseen(posterior: DemandPosterior, rows: pl.DataFrame) -> bool:
@@ -148,15 +197,15 @@ def _of_posterior(posterior: DemandPosterior) -> Callable[[pl.DataFrame, bool], 
         smearing = posterior.log_smearing(names).transpose("chain", "draw", "item").to_numpy()
         centre, spread = drawn.mean(axis=(0, 1))[at], smearing.mean(axis=(0, 1))[at]
         shared = posterior.shared().mean(("chain", "draw")).to_numpy()
-        controls = [*spec.controls, *spec.shared_controls]
-        effects = [centre[:, 2 + index] for index in range(len(spec.controls))] + list(shared)
+        own, controls = (*spec.controls, *spec.deviations), _columns(posterior)
+        effects = [centre[:, 2 + index] for index in range(len(own))] + list(shared)
         exposure = rows["exposure"].to_numpy() if "exposure" in rows.columns else np.ones(rows.height)
         log_units = log_demand(
             level=centre[:, 0],
             elasticity=centre[:, 1],
             log_price=np.log(rows["price"].to_numpy()),
             reference_log_price=items["reference_log_price"].to_numpy()[at],
-            effects=effects[: len(controls)],
+            effects=effects,
             controls=[rows[name].to_numpy() - items[f"mean_{name}"].to_numpy()[at] for name in controls],
             log_exposure=np.log(exposure),
         )

@@ -21,6 +21,7 @@ from simulations.markets.retail_settings import SCENARIOS
 from simulations.play import build_shelf
 from simulations.policies import argmax_prices
 from simulations.studies.backtest import MarketName, build_arena
+from simulations.studies.plots import write_estimator_plot
 from simulations.studies.runner import Backend, Progress, Study, run_study, silent
 
 ESTIMATORS = ("posterior", "pooled", "item_effects", "separate", "cubic", "gam", "ensemble", "double_ml")
@@ -133,7 +134,7 @@ def compare_on_markets(
 
 
 def summarize_estimators(table: pl.DataFrame) -> pl.DataFrame:
-    """Means over seeds, with the paired difference of regret to the posterior's and its standard error.
+    """Means over seeds with two standard errors either way, and the paired difference of regret to the posterior's.
 
     Examples
     --------
@@ -151,6 +152,11 @@ def summarize_estimators(table: pl.DataFrame) -> pl.DataFrame:
         *(pl.col(name).mean() for name in numbers),
         behind.mean().alias("behind"),
         (behind.std() / behind.count().sqrt()).alias("error_of_behind"),
+        *(
+            (pl.col(name).mean() + sign * 2 * pl.col(name).std() / pl.col(name).count().sqrt()).alias(f"{short}_{end}")
+            for name, short in (("elasticity_error", "error"), ("coverage", "coverage"), ("regret", "regret"))
+            for end, sign in (("lower", -1), ("upper", 1))
+        ),
         pl.col("refused").drop_nulls().len().alias("refusals"),
     )
 
@@ -171,7 +177,8 @@ def verdict(rows: pl.DataFrame) -> str:
 
 
 REASONS = {
-    "endogenous": "Prices answer demand shocks: without instruments no estimator here is right, and all err alike.",
+    "endogenous": "Prices answer demand shocks. The posterior and double ml have the cost shocks as instrument; what "
+    "is called uninstrumented, and all others, take prices as given and find elasticities about one too near zero.",
     "stock-outs": "Sales that end at the stock are taken for demand: elasticities come out too near zero for all.",
     "drift": "One elasticity for all weeks lags behind the one of today.",
     "composition": "Price is revenue over units of a changing mix; nobody who sees only the sums can be right.",
@@ -232,8 +239,10 @@ def main() -> None:
         processes=options.processes,
         progress=lambda _share, label: print(label, flush=True),
     )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text("\n".join([HEADER, *markdown(table)]), encoding="utf-8")
+    plot = options.out.with_suffix(".svg")
+    write_estimator_plot(summarize_estimators(table), plot)
+    picture = f"![Elasticity error, coverage and regret by market and estimator]({plot.name})\n"
+    options.out.write_text("\n".join([HEADER, picture, *markdown(table)]), encoding="utf-8")
 
 
 if __name__ == "__main__":
