@@ -21,7 +21,7 @@ from bayes_pricing.pricing.decision import (
     estimate,
     estimates,
 )
-from bayes_pricing.pricing.feasibility import portfolio_residuals
+from bayes_pricing.pricing.feasibility import Expected, expected_alone, portfolio_residuals
 from bayes_pricing.pricing.judging import Judged, off_ladder
 from bayes_pricing.pricing.ladder import binding_limits
 from bayes_pricing.pricing.outlook import Block
@@ -38,12 +38,13 @@ DEFAULT_TAIL = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Totals:
-    """Sums over items, arrays (metric, S); and how many items break each limit."""
+    """Sums over items, arrays (metric, S); how many items break each limit; where prices cross, expected units too."""
 
     change: Floats
     current: Floats
     broken: dict[str, int]
     surplus: Floats | None = None
+    expected: Expected | None = None
 
 
 def assemble(
@@ -229,7 +230,9 @@ def portfolio_decision(problem: Problem, solution: Solution, totals: Totals) -> 
         off = off_ladder(problem.limits.ladder, solution.prices, problem.facts.current_price)
         residuals.append((problem.limits.ladder.name, float(off.sum())))
     limited = change if chosen_on is None else change[chosen_on]
-    residuals += portfolio_residuals(problem, solution.prices, limited, float(totals.current[place].mean()))
+    if problem.limits.couples:
+        expected = expected_alone(problem, solution.prices) if totals.expected is None else totals.expected
+        residuals += portfolio_residuals(problem, expected, limited, float(totals.current[place].mean()))
     objective = float(change.mean()) if solution.worth is None else solution.worth.value(change)
     feasible = all(amount == 0 for _, amount in residuals)
     bound = max(solution.upper_bound, objective) if feasible else solution.upper_bound

@@ -59,7 +59,9 @@ class LogLogBlock:
 
     def units(self, log_ratio: Floats) -> Floats:
         """Expected units per period, array (S, n)."""
-        return np.asarray(np.exp(self.log_units_today + self.elasticity @ log_ratio), dtype=np.float64)
+        flat = self.elasticity.reshape(-1, self.elasticity.shape[2])  # one product, not one for every draw
+        moved = (flat @ log_ratio).reshape(self.log_units_today.shape)
+        return np.asarray(np.exp(self.log_units_today + moved), dtype=np.float64)
 
     def pulled_back(self, log_ratio: Floats, units: Floats, weights: Floats) -> Floats:
         """Gradient of weighted units in the log price ratios, array (n,)."""

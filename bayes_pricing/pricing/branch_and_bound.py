@@ -24,10 +24,6 @@ MOST_ITEMS = 8
 MOST_BOXES = 30_000
 MOST_TERMS = 300_000_000
 """Exponentials that may be bounded: about half a minute."""
-SMALLEST_GAIN = 1e-5
-"""Share of today's money below which a gain is not worth a proof."""
-CERTIFIED_GAP = 0.009
-"""Distance from the bound, as a share of the gain over today, at which the search ends."""
 BOXES_AT_ONCE = 32
 NUMBERS_AT_ONCE = 100_000
 SWEEPS = 6
@@ -50,7 +46,9 @@ class _Terms:
     products: Floats
 
 
-def bound_block(block: BlockMoney, weights: Floats, reached: float, *, gap: float = CERTIFIED_GAP) -> BlockBound | None:
+def bound_block(
+    block: BlockMoney, weights: Floats, reached: float, *, enough: float, most_terms: int = MOST_TERMS
+) -> BlockBound | None:
     """Upper bound on the weighted money of a block over its price box; None where it is too large or not log-log.
 
     Parameters
@@ -60,8 +58,10 @@ def bound_block(block: BlockMoney, weights: Floats, reached: float, *, gap: floa
         Of the draws, zero or more.
     reached : float
         Weighted money of known prices: boxes that cannot beat it are dropped.
-    gap : float
-        Share of (reached - money today) at which the search may end.
+    enough : float
+        Weighted money between the bound and what is reached at which the search may end.
+    most_terms : int
+        Exponentials that may be bounded before it ends anyway.
 
     Returns
     -------
@@ -71,21 +71,19 @@ def bound_block(block: BlockMoney, weights: Floats, reached: float, *, gap: floa
     if not isinstance(demand, LogLogBlock) or block.size > MOST_ITEMS:
         return None
     terms = _terms(block, demand, weights)
-    today = float(weights @ block.money(np.zeros(block.size)))
-    enough = max(gap * abs(reached - today), SMALLEST_GAIN * abs(today))
     low, high = block.lowest[None, :], block.highest[None, :]
-    bound, split = _bounds(terms, low, high)
-    boxes = 1
-    while (
-        bound.size and bound.max() > reached + enough and boxes < min(MOST_BOXES, MOST_TERMS // terms.coefficient.size)
-    ):
+    bound, split, middle = _bounds(terms, low, high)
+    boxes, reached = 1, max(reached, middle)
+    most = min(MOST_BOXES, most_terms // terms.coefficient.size)
+    while bound.size and bound.max() > reached + enough and boxes < most:
         order = np.argsort(-bound, kind="stable")[:BOXES_AT_ONCE]
         order = order[bound[order] > reached + enough]
         rest = np.ones(bound.size, dtype=np.bool_)
         rest[order] = False
         rest &= bound > reached
         new_low, new_high = _halved(low[order], high[order], split[order])
-        new_bound, new_split = _bounds(terms, new_low, new_high)
+        new_bound, new_split, middle = _bounds(terms, new_low, new_high)
+        reached = max(reached, middle)  # a peak of these weights that the climb had no reason to look for
         new_bound = np.minimum(new_bound, np.tile(bound[order], 2))
         boxes += new_bound.size
         low, high = np.vstack([low[rest], new_low]), np.vstack([high[rest], new_high])
@@ -108,17 +106,18 @@ def _terms(block: BlockMoney, demand: LogLogBlock, weights: Floats) -> _Terms:
     return _Terms(coefficient=coefficient[kept], slopes=slopes, products=slopes[:, first] * slopes[:, second])
 
 
-def _bounds(terms: _Terms, low: Floats, high: Floats) -> tuple[Floats, Places]:
-    """Upper bound on every box, and the price at which to halve it, a few boxes at a time."""
+def _bounds(terms: _Terms, low: Floats, high: Floats) -> tuple[Floats, Places, float]:
+    """Upper bound on every box, the price at which to halve it, and the most reached at a middle; a few at a time."""
     step = max(NUMBERS_AT_ONCE // terms.coefficient.size, 1)
     parts = [
         _bounds_of_few(terms, low[start : start + step], high[start : start + step])
         for start in range(0, len(low), step)
     ]
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+    bound, split = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
+    return bound, split, max(part[2] for part in parts)
 
 
-def _bounds_of_few(terms: _Terms, low: Floats, high: Floats) -> tuple[Floats, Places]:
+def _bounds_of_few(terms: _Terms, low: Floats, high: Floats) -> tuple[Floats, Places, float]:
     middle, half = (low + high) / 2.0, (high - low) / 2.0
     amount = np.exp(middle @ terms.slopes.T)
     amount *= terms.coefficient
@@ -135,7 +134,8 @@ def _bounds_of_few(terms: _Terms, low: Floats, high: Floats) -> tuple[Floats, Pl
     curved = level + _curved(terms, amount, size * (spread - 1.0), half)
     size *= excess
     size /= np.maximum(reach, 1e-12)
-    return np.minimum(linear, curved), ((size @ np.abs(terms.slopes)) * half).argmax(axis=1)
+    split = ((size @ np.abs(terms.slopes)) * half).argmax(axis=1)
+    return np.minimum(linear, curved), split, float(level.max())
 
 
 def _curved(terms: _Terms, amount: Floats, error: Floats, half: Floats) -> Floats:

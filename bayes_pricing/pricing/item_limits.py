@@ -174,8 +174,11 @@ class MinStepIfChanged:
 
     def allows(self, outlook: Outlook) -> Bools:
         """Which candidate prices are allowed, array (J, K)."""
-        move = np.abs(outlook.prices / outlook.facts.current_price[:, None] - 1.0)
-        return (move >= self.share * (1.0 - SLACK)) | outlook.is_today
+        return self.far_enough(outlook.prices, outlook.facts.current_price[:, None]) | outlook.is_today
+
+    def far_enough(self, prices: Floats, current: Floats) -> Bools:
+        """Which prices are far enough from today's to be a change, of the arguments' common shape."""
+        return np.asarray(np.abs(prices / current - 1.0) >= self.share * (1.0 - SLACK), dtype=np.bool_)
 
     def moved(self, steps: float) -> MinStepIfChanged:
         """The limit `steps` steps looser (tighter when negative)."""

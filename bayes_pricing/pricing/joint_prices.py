@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from bayes_pricing.pricing.blocks import BlockMoney
-from bayes_pricing.pricing.branch_and_bound import bound_block
+from bayes_pricing.pricing.branch_and_bound import MOST_TERMS, bound_block
 from bayes_pricing.pricing.functionals import Functional, TailMean
 
 Floats = NDArray[np.float64]
@@ -28,6 +28,15 @@ DOUBLINGS = 12
 HALVINGS = 18
 MOST_SWEEPS = 30
 TOLERANCE = 1e-9
+CERTIFIED_GAP = 0.009
+"""Distance from the bound, as a share of the gain over today, at which a proof ends."""
+HELD_BACK = 0.25
+"""Share of the gain without a floor that a proof's accuracy is measured by where the floor leaves less than that."""
+SMALLEST_GAIN = 1e-5
+"""Share of today's money below which a gain is not worth a proof."""
+STEEP = 5.0
+"""Multiplier from which on a proof at that multiplier is mostly about the tail: little time is spent on it, and the
+bound without the floor is looked at beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,13 +96,13 @@ def maximize_joint(
     """
     climb = _Climb(blocks=tuple(blocks), functional=functional, tail=tail)
     ends, agreed = climb.from_many_starts(np.random.default_rng(seed))
-    multiplier = 0.0
+    free, multiplier = ends, 0.0
     if tail is not None and tail.value(climb.change(ends)) < floor - TOLERANCE * climb.scale:
         found = climb.with_floor(ends, floor)
         if found is None:
             return None
         ends, multiplier = found
-    bound = climb.bound(ends, multiplier, floor)
+    bound = climb.bound(ends, multiplier, floor, free)
     if rungs is not None:
         searched = climb.on_rungs(ends, rungs, floor)
         if searched is None:
@@ -251,19 +260,35 @@ class _Climb:
                 step /= 2.0
         return found
 
-    def bound(self, ends: Sequence[Floats], multiplier: float, floor: float) -> float | None:
-        """Upper bound on the worth of any prices that keep the floor: the tangent at these, bounded block by block."""
+    def bound(self, ends: Sequence[Floats], multiplier: float, floor: float, free: Sequence[Floats]) -> float | None:
+        """Upper bound on the worth of any prices that keep the floor: the tangent at these, bounded block by block.
+
+        `free` are the best prices without the floor.
+        """
+        if multiplier <= STEEP:
+            return self._bound_at(ends, multiplier, floor, free, MOST_TERMS)
+        without = self._bound_at(free, 0.0, floor, free, MOST_TERMS)
+        steep = self._bound_at(ends, multiplier, floor, free, MOST_TERMS // 30)
+        return None if without is None or steep is None else min(without, steep)
+
+    def _bound_at(
+        self, ends: Sequence[Floats], multiplier: float, floor: float, free: Sequence[Floats], most_terms: int
+    ) -> float | None:
         change = self.change(ends)
         weights = self.weights(change, multiplier)
         own = self.weights(change, 0.0)
         total = self.worth(change) - float(own @ change)
         if multiplier > 0:
             total -= multiplier * floor
-        for block, end in zip(self.blocks, ends, strict=True):
-            found = bound_block(block, weights, float(weights @ block.money(end)))
+        for block, end, best in zip(self.blocks, ends, free, strict=True):
+            today = block.money(np.zeros(block.size))
+            gains = [abs(float(own @ (block.money(move) - today))) for move in (end, best)]
+            enough = max(CERTIFIED_GAP * max(gains[0], HELD_BACK * gains[1]), SMALLEST_GAIN * abs(float(own @ today)))
+            reached = float(weights @ block.money(end))
+            found = bound_block(block, weights, reached, enough=enough, most_terms=most_terms)
             if found is None:
                 return None
-            total += found.value - float(weights @ block.money(np.zeros(block.size)))
+            total += found.value - float(weights @ today)
         return total
 
     def on_rungs(self, ends: Sequence[Floats], rungs: Sequence[Sequence[Floats]], floor: float) -> list[Floats] | None:

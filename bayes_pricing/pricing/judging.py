@@ -111,9 +111,9 @@ def judge_given(problem: Problem, prices: Floats) -> tuple[tuple[Finding, ...], 
         tails = check_tails(block, given)
         for row, item in enumerate(block.facts.items):
             names = [name for name, breaks in broken.items() if breaks[row]]
-            found = [_broken(item, names)] if names else []
+            found = [limits_broken(item, names)] if names else []
             if tails.carried_by_few[row]:
-                found.append(_few_draws(item))
+                found.append(few_draws(item))
             findings.append(tuple(found))
     return tuple(findings)
 
@@ -241,10 +241,11 @@ def _refusal_findings(
                         remedy=f"relax one of {', '.join(names)}")
             )  # fmt: skip
     for row in np.flatnonzero(few & choice.possible):
-        findings[row].append(_few_draws(facts.items[row]))
+        findings[row].append(few_draws(facts.items[row]))
 
 
-def _broken(item: str, names: list[str]) -> Finding:
+def limits_broken(item: str, names: list[str]) -> Finding:
+    """A finding that a given price breaks limits."""
     return Finding(
         code="breaks_limit", severity="error", item=item,
         message=f"the price given for {item!r} breaks {' and '.join(names)}",
@@ -252,7 +253,8 @@ def _broken(item: str, names: list[str]) -> Finding:
     )  # fmt: skip
 
 
-def _few_draws(item: str) -> Finding:
+def few_draws(item: str) -> Finding:
+    """A finding that a few draws carry the expectation at a price."""
     return Finding(
         code="few_draws_carry_expectation", severity="error", item=item,
         message=f"at the price looked at for {item!r} a few posterior draws carry the expectation",

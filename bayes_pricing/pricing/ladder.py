@@ -217,7 +217,7 @@ def binding_limits(block: Block, limits: Limits, prices: Floats) -> Binding:
     -------
     Binding
     """
-    outlook = Outlook(block=block, prices=np.stack([prices, *_probes(prices, limits.ladder)], axis=1))
+    outlook = Outlook(block=block, prices=np.stack([prices, *probes(prices, limits.ladder)], axis=1))
     change = outlook.expected_change
     scale = np.abs(block.facts.value.at(prices)) * outlook.expected_units[:, 0]
     better = change[:, 1:] - change[:, :1] > 1e-9 * scale[:, None]
@@ -236,7 +236,8 @@ def binding_limits(block: Block, limits: Limits, prices: Floats) -> Binding:
     return Binding(names=tuple(tuple(row) for row in names), gain_per_percent=gain.max(axis=1), broken=broken)
 
 
-def _probes(prices: Floats, ladder: PriceLadder | None) -> tuple[Floats, Floats]:
+def probes(prices: Floats, ladder: PriceLadder | None) -> tuple[Floats, Floats]:
+    """Prices just below and above given ones (J,): a tenth of a per cent away, or the next rungs of a ladder."""
     below, above = prices * np.exp(-PROBE), prices * np.exp(PROBE)
     if ladder is None:
         return below, above

@@ -13,7 +13,8 @@ from bayes_pricing.errors import Finding, Refusal, SpecError
 from bayes_pricing.pricing.assembling import assemble
 from bayes_pricing.pricing.constraints import Limit
 from bayes_pricing.pricing.coupled import solve_coupled
-from bayes_pricing.pricing.crossed import evaluate_crossed, optimize_crossed, prices_cross
+from bayes_pricing.pricing.crossed import evaluate_crossed, optimize_crossed
+from bayes_pricing.pricing.crossed_blocks import prices_cross
 from bayes_pricing.pricing.decision import PriceDecision
 from bayes_pricing.pricing.functionals import ExponentialUtility
 from bayes_pricing.pricing.judging import Judged, judge_given, judge_items

@@ -216,7 +216,7 @@ def _columns(problem: Problem, judged: Judged) -> Places:
 def _choosers(problem: Problem) -> tuple[Places, list[Places]]:
     """Chooser of every item, groups of one price together, and the items of each group."""
     same = problem.limits.same
-    groups = [] if same is None else [_places(problem, same.name, group) for group in same.groups]
+    groups = [] if same is None else [item_places(problem, same.name, group) for group in same.groups]
     label = np.arange(len(problem.items))
     for group in groups:
         label[group] = group.min()
@@ -224,7 +224,14 @@ def _choosers(problem: Problem) -> tuple[Places, list[Places]]:
     return own.astype(np.intp), groups
 
 
-def _places(problem: Problem, name: str, items: tuple[str, ...]) -> Places:
+def item_places(problem: Problem, name: str, items: tuple[str, ...]) -> Places:
+    """Places of the items that a limit names.
+
+    Raises
+    ------
+    SpecError
+        If one of them is not among the items decided about.
+    """
     place = {item: index for index, item in enumerate(problem.items)}
     unknown = [item for item in items if item not in place]
     if unknown:
@@ -238,7 +245,7 @@ def _chains(problem: Problem, chooser: Places, pairs: Pairs, of_option: Places, 
         return build_chains([], of_option, price, 0.0)
     own = np.zeros(len(problem.items), dtype=np.intp)
     own[pairs.item] = chooser
-    tiers = [own[_places(problem, order.name, chain)].tolist() for chain in order.tiers]
+    tiers = [own[item_places(problem, order.name, chain)].tolist() for chain in order.tiers]
     named = [member for chain in tiers for member in chain]
     if len(set(named)) < len(named):
         raise SpecError("tier_order and same_price together put a group in two places; name one item of each group.")
@@ -298,7 +305,7 @@ def _neighbouring(problem: Problem, judged: Judged, columns: int) -> list[_Found
     items: list[int] = []
     prices: list[Floats] = []
     for chain in order.tiers:
-        places = _places(problem, order.name, chain)
+        places = item_places(problem, order.name, chain)
         rise = (1.0 + order.step) ** np.arange(places.size)
         level = np.concatenate([current[places] / rise, wanted[places] / rise])
         for number, (name, place) in enumerate(zip(chain, places, strict=True)):

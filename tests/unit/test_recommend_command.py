@@ -17,8 +17,8 @@ from bayes_pricing.data.panel import PanelSummary
 from bayes_pricing.pricing.functionals import ExponentialUtility
 from bayes_pricing.pricing.optimizer import evaluate_prices, optimize_prices
 from bayes_pricing.pricing.profit import Economics
+from tests.crossing import crossed_posterior
 from tests.posteriors import ArrayPosterior, normal_posterior, posterior_from_draws
-from tests.unit.test_joint_prices import crossed
 
 Ask = Callable[..., Any]
 FIRST, LAST, WEEKS, REGIONS = date(2025, 1, 6), date(2025, 12, 29), 52, 3
@@ -112,19 +112,19 @@ def test_an_explanation_is_of_the_decision_that_was_recommended(ask: Ask) -> Non
     told = ask(risky, "explain", "--item", "item-00002", *words)["decision"]
     assert told["recommended_price"] == recommended["item-00002"]
     pair = np.tile(np.array([[-3.0, 0.5], [0.5, -3.0]]), (400, 1, 1))
-    posterior = crossed(pair, highest=20.0)
+    posterior = crossed_posterior(pair, highest=20.0)
     told = ask(posterior, "explain", "--item", "item-00001")["decision"]
     assert told["recommended_price"] == pytest.approx(20.0 / 3.0, abs=5e-6)  # 6 with the other price at today's 10
 
 
 def test_an_item_given_up_for_its_category_is_named() -> None:
     pair = np.tile(np.array([[-3.0, 0.5], [0.5, -3.0]]), (400, 1, 1))
-    corner = optimize_prices(crossed(pair, highest=40.0), Economics(), "profit", horizon_periods=13, seed=1)
+    corner = optimize_prices(crossed_posterior(pair, highest=40.0), Economics(), "profit", horizon_periods=13, seed=1)
     dear, cheap = sorted(corner.items, key=lambda item: -item.price)
     assert [finding.code for finding in dear.findings] == ["given_up_for_category"]
     assert "gives up" in dear.findings[0].message
     assert dear.profit is not None
     assert dear.profit.mean < -0.1 * 600.0  # 6 on each of 100 units today
     assert cheap.findings == ()
-    even = optimize_prices(crossed(pair, highest=20.0), Economics(), "profit", horizon_periods=13, seed=1)
+    even = optimize_prices(crossed_posterior(pair, highest=20.0), Economics(), "profit", horizon_periods=13, seed=1)
     assert all(item.findings == () for item in even.items)
