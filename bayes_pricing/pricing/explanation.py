@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 from bayes_pricing.demand.forecast import demand_draws, select_items
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.errors import Finding
+from bayes_pricing.pricing.category_curve import (
+    category_curve,
+    joint_flip_point,
+    joint_limit_step,
+    joint_prior_sensitivity,
+)
 from bayes_pricing.pricing.constraints import ItemLimit, Limits, sort_limits
 from bayes_pricing.pricing.contrast import (
     ChangeSplit,
@@ -137,8 +143,7 @@ class Explanation:
 
     The looked-at price is the recommended one, or where today's stays the one that would be tested, or the best one
     that was rejected; parts about it are None where the item was refused. Where prices cross, other items stand at the
-    prices decided for them, and what only a new joint solution could say (limits one step on, flip point, prior) is
-    left out.
+    prices decided for them; limits one step on, flip point and prior then count the money of the whole category.
 
     Attributes
     ----------
@@ -161,6 +166,8 @@ class Explanation:
     testing : TestingWorth or None
     warnings : tuple of Finding
     provenance : Provenance
+    joint : bool
+        Whether prices cross, so that the item's price is chosen for its category.
     """
 
     decision: ItemDecision
@@ -179,6 +186,7 @@ class Explanation:
     testing: TestingWorth | None
     warnings: tuple[Finding, ...]
     provenance: Provenance
+    joint: bool = False
 
 
 def explain(
@@ -220,9 +228,10 @@ def explain(
     limits = sort_limits(decision.limits)
     rejected = None if decided.action == "refused" else best_rejected(block, limits, decided.price)
     looked_at = _looked_at(decided, rejected)
-    alone = None if crossed is not None else looked_at
     called = period_word(decision.data_as_of, decision.stale_on, decision.horizon_periods)
     about = tuple(finding for finding in findings if finding.item == item)
+    why = _why_alone if crossed is None else _why_jointly
+    reasons = _Reasons() if looked_at is None else why(posterior, decision, block, limits, looked_at)
     return Explanation(
         decision=decided,
         objective=decision.objective,
@@ -232,17 +241,55 @@ def explain(
         contrasts=contrasts(block, decided, looked_at, rejected, cross),
         split=None if looked_at is None else split_change(block, looked_at, cross),
         elasticity=elasticity_evidence(posterior, item, block.draws.elasticity[0]),
-        prior_sensitivity=None
-        if looked_at is None or crossed is not None
-        else _prior(posterior, block, limits, looked_at),
+        prior_sensitivity=reasons.prior,
         support=_support(block, table.row(0, named=True), decided.price if looked_at is None else looked_at),
         policy=tuple(limit_in_force(limit, item) for limit in decision.limits),
-        limits=() if crossed is not None else _limit_worths(block, limits, decided.binding),
-        flip=None if alone is None else flip_point(block, alone, fee=_fee(decision)),
+        limits=reasons.limits,
+        flip=reasons.flip,
         testing=_testing(block, decided),
         warnings=(*decided.findings, *about, *decision.findings),
         provenance=_provenance(decision, block),
+        joint=crossed is not None,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reasons:
+    """What is found by looking at other prices again: the prior's weight, limits one step on, the flip point."""
+
+    prior: PriorSensitivity | None = None
+    limits: tuple[LimitWorth, ...] = ()
+    flip: FlipPoint | None = None
+
+
+def _why_alone(
+    posterior: DemandPosterior, decision: PriceDecision, block: Block, limits: Limits, price: float
+) -> _Reasons:
+    item = block.facts.items[0]
+    binding = decision.item(item).binding
+    worth = 0.0 if not binding else float(choose_prices(block, limits).expected_change[0])
+    return _Reasons(
+        prior=prior_sensitivity(block, limits, price, _log_prior(posterior)),
+        limits=_limit_worths(
+            item, limits, binding, lambda limit, moved: _moved_worth(block, limits, limit, moved) - worth
+        ),
+        flip=flip_point(block, price, fee=_fee(decision)),
+    )
+
+
+def _why_jointly(
+    posterior: DemandPosterior, decision: PriceDecision, block: Block, limits: Limits, price: float
+) -> _Reasons:
+    item = block.facts.items[0]
+    curve = category_curve(posterior, decision, item)
+    return _Reasons(
+        prior=joint_prior_sensitivity(curve, limits, price, _log_prior(posterior)),
+        limits=_limit_worths(
+            item, limits, decision.item(item).binding,
+            lambda limit, moved: joint_limit_step(curve, limits, limit, moved),
+        ),
+        flip=joint_flip_point(curve, price, fee=_fee(decision)),
+    )  # fmt: skip
 
 
 def _at_their_prices(block: Block, crossed: CrossEffects) -> Block:
@@ -255,9 +302,9 @@ def _fee(decision: PriceDecision) -> float | None:
     return decision.economics.fixed_fee if decision.objective == "profit" else None
 
 
-def _prior(posterior: DemandPosterior, block: Block, limits: Limits, price: float) -> PriorSensitivity:
+def _log_prior(posterior: DemandPosterior) -> Floats:
     population = posterior.coefficients("population").sel(coefficient="log_price").transpose("chain", "draw")
-    return prior_sensitivity(block, limits, price, top_log_prior(posterior, population.to_numpy().ravel()))
+    return top_log_prior(posterior, population.to_numpy().ravel())
 
 
 def _support(block: Block, row: dict[str, Any], price: float) -> DataSupport:
@@ -299,26 +346,23 @@ def _looked_at(decided: ItemDecision, rejected: Rejected | None) -> float | None
     return None if rejected is None else rejected.price
 
 
-def _limit_worths(block: Block, limits: Limits, binding: tuple[str, ...]) -> tuple[LimitWorth, ...]:
-    """Solve the item again with each binding limit one step looser and one tighter."""
-    if not binding:
-        return ()
-    here = float(choose_prices(block, limits).expected_change[0])
-    item = block.facts.items[0]
+def _limit_worths(
+    item: str, limits: Limits, binding: tuple[str, ...], gain: Callable[[ItemLimit, ItemLimit], float]
+) -> tuple[LimitWorth, ...]:
+    """What each binding limit brings one step looser and costs one tighter: `gain` solves the item again."""
     found: list[LimitWorth] = []
     for limit in limits.item:
         if limit.name in binding:
-            moved = {steps: limit.moved(steps) for steps in (1.0, -1.0)}
-            worth = {steps: _moved_worth(block, limits, limit, moved[steps]) - here for steps in moved}
+            looser, tighter = limit.moved(1.0), limit.moved(-1.0)
             found.append(
                 LimitWorth(
                     name=limit.name,
                     words=limit_phrase(limit, item),
                     step=limit.step,
-                    looser_words=moved_phrase(limit, moved[1.0], item, looser=True),
-                    tighter_words=moved_phrase(limit, moved[-1.0], item, looser=False),
-                    looser=max(worth[1.0], 0.0),
-                    tighter=min(worth[-1.0], 0.0),
+                    looser_words=moved_phrase(limit, looser, item, looser=True),
+                    tighter_words=moved_phrase(limit, tighter, item, looser=False),
+                    looser=max(gain(limit, looser), 0.0),
+                    tighter=min(gain(limit, tighter), 0.0),
                 )
             )
     return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -130,18 +131,43 @@ def prior_sensitivity(block: Block, limits: Limits, price: float, log_prior: Flo
     """
     change = block.change(np.array([price]), block.facts.value)[0]
     choice = choose_prices(block, limits)
-    candidates = choice.outlook.prices[0]
+    prices, geometric = choice.outlook.prices, choice.outlook.geometric
+
+    def scores(weights: Floats) -> Floats:
+        weighted = replace(block, units_today=block.units_today * weights)
+        outlook = Outlook(block=weighted, prices=prices, geometric=geometric)
+        return np.where(choice.allowed, outlook.expected_change, -np.inf)[0]
+
     as_is = np.where(choice.allowed, choice.outlook.expected_change, -np.inf)[0]
+    return scaled_prior(prices[0], as_is, scores, change, log_prior)
+
+
+def scaled_prior(
+    candidates: Floats, as_is: Floats, scores: Callable[[Floats], Floats], change: Floats, log_prior: Floats
+) -> PriorSensitivity:
+    """The best of some candidate prices under half and twice the prior's weight.
+
+    Parameters
+    ----------
+    candidates, as_is : arrays (K,)
+        Prices, and what each is worth under the prior as it is.
+    scores : callable
+        Worth of every candidate, array (K,), when draws have these weights (S,), of mean 1.
+    change : array (S,)
+        Change of money per draw at the price that is looked at.
+    log_prior : array (S,)
+
+    Returns
+    -------
+    PriorSensitivity
+    """
     best, shares = [float(candidates[as_is.argmax()])], []
     for power in (0.5, 2.0):
         log_weight = (power - 1.0) * log_prior
         weights = np.exp(log_weight - log_weight.max())
         weights /= weights.mean()
         shares.append(float(1.0 / np.mean(weights**2)))
-        weighted = replace(block, units_today=block.units_today * weights)
-        outlook = Outlook(block=weighted, prices=choice.outlook.prices, geometric=choice.outlook.geometric)
-        score = np.where(choice.allowed, outlook.expected_change, -np.inf)[0]
-        best.append(float(candidates[score.argmax()]))
+        best.append(float(candidates[scores(weights).argmax()]))
     return PriorSensitivity(
         change_per_doubling=power_scaling_gradient(change, log_prior),
         price_as_is=best[0],

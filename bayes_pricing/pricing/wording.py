@@ -202,9 +202,13 @@ def _limits(explanation: Explanation) -> list[str]:
         held.append(f"It is held by {joined(_words(explanation, own))}.")
     return held + [
         f"It is held by {limit.words}: {limit.looser_words} would {_step(explanation, limit.looser, 'bring', 'more')}, "
-        f"{limit.tighter_words} {_step(explanation, limit.tighter, 'cost', '')}."
+        f"{limit.tighter_words} {_step(explanation, limit.tighter, 'cost', '')}{_scope(explanation)}."
         for limit in explanation.limits
     ]
+
+
+def _scope(explanation: Explanation) -> str:
+    return " (its category, the other prices as decided)" if explanation.joint else ""
 
 
 def _step(explanation: Explanation, value: float, verb: str, more: str) -> str:
@@ -229,9 +233,11 @@ def _flip(explanation: Explanation) -> list[str]:
     sentences = []
     if ways:
         other = price(explanation.looked_at_price)
-        sentences.append(f"Today's price would earn more than {other} {', or '.join(ways)}.")
+        whose = " its category" if explanation.joint else ""
+        sentences.append(f"Today's price would earn{whose} more than {other} {', or '.join(ways)}.")
     if flip.today_best_at is not None:
-        sentences.append(f"Today's would be the best price of all at an elasticity of {flip.today_best_at:.2f}.")
+        whose = " for its category" if explanation.joint else ""
+        sentences.append(f"Today's would be the best price of all{whose} at an elasticity of {flip.today_best_at:.2f}.")
     return sentences
 
 
@@ -239,6 +245,11 @@ def _prior(explanation: Explanation) -> list[str]:
     prior = explanation.prior_sensitivity
     if prior is None:
         return []
+    if prior.price_moves and explanation.joint:
+        return [
+            f"With half the weight on the prior the best price for its category is {price(prior.price_at_half)}, with "
+            f"twice the weight {price(prior.price_at_double)}, beside {price(prior.price_as_is)} as it is."
+        ]
     if not prior.price_moves:
         return ["Half or twice the weight on the prior leaves the best price where it is."]
     return [

@@ -211,3 +211,48 @@ def test_where_prices_cross_the_explanation_agrees_with_the_joint_decision() -> 
         # both prices fall from 10 to about 6.67, so each takes sales from the other
         assert found.split.own_volume.mean > 0 > found.split.cross_volume.mean
         assert "by those of other items" in word(found)
+
+
+def test_where_prices_cross_reasons_count_the_category() -> None:
+    rng = np.random.default_rng(6)
+    pairs = np.array([[-3.0, 0.8], [0.8, -3.0]]) + rng.normal(0.0, 0.1, (400, 2, 2))
+    posterior: Any = CrossedPair(pairs)
+    decision = optimize_prices(
+        posterior, Economics(), "profit", [MaxChange(share=0.05)], horizon_periods=13, seed=1
+    )  # fmt: skip
+    first, second = decision.items
+    found = explain(posterior, decision, first.item)
+    assert found.joint
+    assert (first.price, second.price) == (pytest.approx(9.5), pytest.approx(9.5))
+
+    def money(price: float, own: Any = pairs[:, 0, 0], cost: float = 4.0) -> Any:
+        """Profit per draw of both items with the first at a price, the second as decided."""
+        mine, other = np.log(price / 10.0), np.log(second.price / 10.0)
+        sold = 100.0 * np.exp(own * mine + pairs[:, 0, 1] * other)
+        return sold * (price - cost) + 100.0 * np.exp(pairs[:, 1, 0] * mine + pairs[:, 1, 1] * other) * (
+            second.price - 4.0
+        )
+
+    (limit,) = found.limits
+    assert limit.name == "max_change"
+    assert limit.looser == pytest.approx(money(9.4).mean() - money(9.5).mean(), rel=1e-6)
+    assert limit.tighter == pytest.approx(money(9.6).mean() - money(9.5).mean(), rel=1e-6)
+    assert first.shadow_price == pytest.approx(-limit.tighter, rel=0.1)  # one per cent of either side of a curve
+    flip = found.flip
+    assert flip is not None
+    assert flip.equal_at is not None
+    assert flip.today_best_at is not None
+    assert flip.cost_equal_at is not None
+    assert flip.equal_beyond == (money(9.5) < money(10.0)).mean()
+    # at the flip points, the expected money of the category is what they say
+    assert money(9.5, flip.equal_at).mean() == pytest.approx(money(10.0, flip.equal_at).mean(), rel=1e-9)
+    slope = money(10.0 * (1 + 1e-6), flip.today_best_at).mean() - money(10.0 * (1 - 1e-6), flip.today_best_at).mean()
+    assert abs(slope) < 1e-6  # money of about 1,000
+    dearer = flip.cost_equal_at
+    assert money(9.5, cost=dearer).mean() == pytest.approx(money(10.0, cost=dearer).mean(), rel=1e-9)
+    prior = found.prior_sensitivity
+    assert prior is not None
+    assert prior.price_as_is == pytest.approx(9.5)
+    told = word(found, "full")
+    assert "Today's price would earn its category more than 9.50 if the elasticity were above" in told
+    assert "(its category, the other prices as decided)" in told
