@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +28,18 @@ if TYPE_CHECKING:
 Json = Annotated[bool, Parameter(negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
 Scopes = Annotated[tuple[str, ...], Parameter(name="--scope", consume_multiple=False, negative=())]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFlags:
+    """Whose store a command opens, and how it answers."""
+
+    data_dir: Path | None = None
+    """The server's folder."""
+    json: Json = False
+    """One JSON document on standard output."""
+
 
 keys = cyclopts.App(name="keys", help="Make, list and end API keys.", help_format="plaintext")
 audit = cyclopts.App(name="audit", help="Verify the audit, and reproduce an answer from it.", help_format="plaintext")
@@ -77,25 +89,21 @@ def serve(
     return Answer(document={"status": "ok" if code == 0 else "failed"}, text="Stopped.", exit_code=code)
 
 
-def worker(*, data_dir: Path | None = None, once: Flag = False, json: Json = False) -> Answer:
+def worker(*, once: Flag = False, flags: StoreFlags | None = None) -> Answer:
     """Do the jobs that the server was asked for: fits, publications, bulk recommendations, studies.
 
     Example: bayes-pricing worker
 
     Parameters
     ----------
-    data_dir
-        The server's folder.
     once
         Leave when no job is left.
-    json
-        One JSON document on standard output.
     """
     from server.logs import configure_logging
     from server.tasks import HANDLERS
     from server.worker import run_worker
 
-    settings = settings_in_force(data_dir=data_dir)
+    settings = settings_of(flags)
     configure_logging(settings)
     stop = threading.Event()
     previous = {
@@ -117,8 +125,7 @@ def create(
     scopes: Scopes = (),
     days: float | None = 365.0,
     rate_per_second: float | None = None,
-    data_dir: Path | None = None,
-    json: Json = False,
+    flags: StoreFlags | None = None,
 ) -> Answer:
     """Make a key; it is shown this once and kept nowhere.
 
@@ -134,15 +141,11 @@ def create(
         How long it lasts.
     rate_per_second
         Its own rate limit; left out, the server's.
-    data_dir
-        The server's folder.
-    json
-        One JSON document on standard output.
     """
     from server.store.keys import create_key
 
     expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+    with open_engine(settings_of(flags)) as engine:
         new = create_key(
             engine, name=name, scopes=scopes, expires_at=expires, rate_per_second=rate_per_second, by=operator()
         )
@@ -151,28 +154,21 @@ def create(
 
 
 @keys.command(name="list")
-def list_all(*, data_dir: Path | None = None, json: Json = False) -> Answer:
+def list_all(*, flags: StoreFlags | None = None) -> Answer:
     """List the keys, without their secrets.
 
     Example: bayes-pricing keys list
-
-    Parameters
-    ----------
-    data_dir
-        The server's folder.
-    json
-        One JSON document on standard output.
     """
     from server.store.keys import list_keys
 
-    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+    with open_engine(settings_of(flags)) as engine:
         found = list_keys(engine)
     text = "\n".join(_key_line(key) for key in found) or "There are no keys; make one with `keys create`."
     return Answer(document={"status": "ok", "keys": [_key_json(key) for key in found]}, text=text)
 
 
 @keys.command
-def revoke(key_id: str, /, *, data_dir: Path | None = None, json: Json = False) -> Answer:
+def revoke(key_id: str, /, *, flags: StoreFlags | None = None) -> Answer:
     """End a key now; servers stop taking it within a second.
 
     Example: bayes-pricing keys revoke 3f0a91b2c4d5
@@ -181,20 +177,16 @@ def revoke(key_id: str, /, *, data_dir: Path | None = None, json: Json = False) 
     ----------
     key_id
         As `keys list` shows it.
-    data_dir
-        The server's folder.
-    json
-        One JSON document on standard output.
     """
     from server.store.keys import revoke_key
 
-    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+    with open_engine(settings_of(flags)) as engine:
         key = revoke_key(engine, key_id, by=operator())
     return Answer(document={"status": "ok", "key": _key_json(key)}, text=f"Revoked {_key_line(key)}")
 
 
 @audit.command
-def verify(*, head: str | None = None, data_dir: Path | None = None, json: Json = False) -> Answer:
+def verify(*, head: str | None = None, flags: StoreFlags | None = None) -> Answer:
     """Walk the audit's chain and name every edited, removed or reordered row; exit code 1 if there is one.
 
     Example: bayes-pricing audit verify --head 1204:9f2c...
@@ -203,14 +195,10 @@ def verify(*, head: str | None = None, data_dir: Path | None = None, json: Json 
     ----------
     head
         A head that an earlier run printed: proves that nothing before it was rewritten.
-    data_dir
-        The server's folder.
-    json
-        One JSON document on standard output.
     """
     from server.store.audit import verify_chain
 
-    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+    with open_engine(settings_of(flags)) as engine:
         report = verify_chain(engine, head)
     document = {
         "status": "failed" if report.broken else "ok",
@@ -224,7 +212,7 @@ def verify(*, head: str | None = None, data_dir: Path | None = None, json: Json 
 
 
 @audit.command
-def replay(entry_id: str, /, *, data_dir: Path | None = None, json: Json = False) -> Answer:
+def replay(entry_id: str, /, *, flags: StoreFlags | None = None) -> Answer:
     """Answer an audited question again from its model, and compare byte by byte; exit code 1 if they differ.
 
     Example: bayes-pricing audit replay 5b0c3e...
@@ -233,15 +221,11 @@ def replay(entry_id: str, /, *, data_dir: Path | None = None, json: Json = False
     ----------
     entry_id
         Of the answer, as the audit names it.
-    data_dir
-        The server's folder.
-    json
-        One JSON document on standard output.
     """
     from server.store.audit import find_entry
     from server.store.published import reproduce
 
-    settings = settings_in_force(data_dir=data_dir)
+    settings = settings_of(flags)
     with open_engine(settings) as engine:
         entry = find_entry(engine, entry_id)
     if not entry.answer:
@@ -276,6 +260,11 @@ def settings_in_force(**given: object) -> Settings:
         if value is not None:
             environ[PREFIX + name.upper()] = str(value) if not isinstance(value, bool) else ("yes" if value else "no")
     return Settings.from_environment(environ)
+
+
+def settings_of(flags: StoreFlags | None) -> Settings:
+    """The environment's settings, in the folder of the flags if they name one."""
+    return settings_in_force(data_dir=None if flags is None else flags.data_dir)
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class ArmAnswer(msgspec.Struct, frozen=True, kw_only=True):
     price: Number
 
 
-class EffectAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """An arm against control, with the interval that holds `probability`."""
 
     outcome: str
@@ -85,6 +85,11 @@ class EffectAnswer(msgspec.Struct, frozen=True, kw_only=True):
     lower: Number
     upper: Number
     probability: float
+
+
+class EffectAnswer(Reading, frozen=True, kw_only=True):
+    """The effect of an arm against control, with its interval and what choosing it may cost."""
+
     probability_better: Number
     expected_loss: Number
 
@@ -145,16 +150,9 @@ class GuardrailAnswer(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["safe", "breached", "open"]
 
 
-class ComplierAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class ComplierAnswer(Reading, frozen=True, kw_only=True):
     """The effect on units that got what they were assigned."""
 
-    outcome: str
-    arm: str
-    mean: Number
-    sd: Number
-    lower: Number
-    upper: Number
-    probability: float
     compliance: Number
     f_statistic: Number
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import cyclopts
 
 from bayes_pricing.cli.output import Answer
-from server.commands import Flag, Json, open_engine, operator, settings_in_force
+from server.commands import Flag, StoreFlags, open_engine, operator, settings_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -23,7 +23,7 @@ models = cyclopts.App(
 
 
 @models.command(name="list")
-def list_models(*, limit: int = 50, data_dir: Path | None = None, json: Json = False) -> Answer:
+def list_models(*, limit: int = 50, flags: StoreFlags | None = None) -> Answer:
     """List published models, newest first, and which is the champion.
 
     Example: bayes-pricing models list
@@ -32,15 +32,11 @@ def list_models(*, limit: int = 50, data_dir: Path | None = None, json: Json = F
     ----------
     limit
         Most models to list.
-    data_dir
-        The server's folder.
-    json
-        One JSON document on standard output.
     """
     from server.store.aliases import current_alias
     from server.store.models import list_models as stored_models
 
-    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+    with open_engine(settings_of(flags)) as engine:
         found, champion = stored_models(engine, limit=limit), current_alias(engine)
     name = None if champion is None else champion.model_id
     document = {
@@ -54,7 +50,7 @@ def list_models(*, limit: int = 50, data_dir: Path | None = None, json: Json = F
 
 
 @models.command
-def show(model_id: str, /, *, data_dir: Path | None = None, json: Json = False) -> Answer:
+def show(model_id: str, /, *, flags: StoreFlags | None = None) -> Answer:
     """Show a published model: its evidence, what the gate says, how its claims held.
 
     Example: bayes-pricing models show 7c21d0
@@ -63,17 +59,13 @@ def show(model_id: str, /, *, data_dir: Path | None = None, json: Json = False) 
     ----------
     model_id
         As `models list` shows it.
-    data_dir
-        The server's folder.
-    json
-        One JSON document on standard output.
     """
     import msgspec
 
     from server.store.models import find_model
     from server.store.outcomes import track_record
 
-    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+    with open_engine(settings_of(flags)) as engine:
         model, record = find_model(engine, model_id), track_record(engine, model_id)
     document = {"status": "ok", **_model_json(model), "track_record": msgspec.to_builtins(record)}
     lines = [_model_line(model), *(f"  {check.finding}: {_passed(check.passed)}" for check in model.verdict.checks)]
@@ -82,9 +74,7 @@ def show(model_id: str, /, *, data_dir: Path | None = None, json: Json = False) 
 
 
 @models.command
-def publish(
-    *, model_dir: Path, policy: Path | None = None, seed: int = 1, data_dir: Path | None = None, json: Json = False
-) -> Answer:
+def publish(*, model_dir: Path, policy: Path | None = None, seed: int = 1, flags: StoreFlags | None = None) -> Answer:
     """Publish a model that `fit --out` saved; it goes live only when it is promoted.
 
     Example: bayes-pricing models publish --model-dir model --policy policy.toml
@@ -97,14 +87,10 @@ def publish(
         TOML file with objective and limits, as for `recommend`.
     seed
         Same seed, same answers.
-    data_dir
-        The server's folder.
-    json
-        One JSON document on standard output.
     """
     from server.tasks import publish_fit
 
-    settings = settings_in_force(data_dir=data_dir)
+    settings = settings_of(flags)
     with open_engine(settings) as engine:
         record = publish_fit(settings, engine, model_dir, by=operator(), policy=_policy(policy), seed=seed)
     return Answer(document={"status": "ok", **_model_json(record)}, text=f"Published {_model_line(record)}")
@@ -118,8 +104,7 @@ def promote(
     expected_version: int | None = None,
     reason: str | None = None,
     override: Flag = False,
-    data_dir: Path | None = None,
-    json: Json = False,
+    flags: StoreFlags | None = None,
 ) -> Answer:
     """Let a published model be the champion, if its evidence passes the gate; servers follow within two seconds.
 
@@ -135,15 +120,11 @@ def promote(
         Why; kept in the audit.
     override
         Promote although the gate refuses; needs a reason.
-    data_dir
-        The server's folder.
-    json
-        One JSON document on standard output.
     """
     from server.store.aliases import CHAMPION
     from server.store.aliases import promote as move
 
-    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+    with open_engine(settings_of(flags)) as engine:
         alias = move(
             engine,
             CHAMPION,
@@ -158,7 +139,7 @@ def promote(
 
 @models.command
 def rollback(
-    *, expected_version: int | None = None, reason: str | None = None, data_dir: Path | None = None, json: Json = False
+    *, expected_version: int | None = None, reason: str | None = None, flags: StoreFlags | None = None
 ) -> Answer:
     """Let the model before be the champion again.
 
@@ -170,15 +151,11 @@ def rollback(
         Version of the champion that you saw; left out, the present one.
     reason
         Why; kept in the audit.
-    data_dir
-        The server's folder.
-    json
-        One JSON document on standard output.
     """
     from server.store.aliases import CHAMPION
     from server.store.aliases import rollback as move_back
 
-    with open_engine(settings_in_force(data_dir=data_dir)) as engine:
+    with open_engine(settings_of(flags)) as engine:
         version = _version(engine, expected_version)
         alias = move_back(engine, CHAMPION, expected_version=version, by=operator(), reason=reason)
     return _alias_answer(alias)

@@ -15,7 +15,7 @@ from server.store.audit import append_event
 from server.store.database import reading, writing
 from server.store.failures import Conflict, PreconditionFailed
 from server.store.models import model_in
-from server.store.tables import alias_changes, aliases, insert_or
+from server.store.tables import alias_changes, aliases, insert_new
 
 CHAMPION = "champion"
 
@@ -204,12 +204,11 @@ def _change(
 def _take_version(connection: Connection, name: str, expected: int) -> None:
     """Move the name from the expected version to the next; of two at once, one finds no row to move."""
     if expected == 0:
-        statement = insert_or(connection, aliases).values(name=name, version=1)
-        taken = connection.execute(statement.on_conflict_do_nothing(index_elements=[aliases.c.name])).rowcount
+        taken = insert_new(connection, aliases, {"name": name, "version": 1})
     else:
         where = (aliases.c.name == name) & (aliases.c.version == expected)
-        taken = connection.execute(aliases.update().where(where).values(version=expected + 1)).rowcount
-    if taken != 1:
+        taken = connection.execute(aliases.update().where(where).values(version=expected + 1)).rowcount == 1
+    if not taken:
         _refuse_version(connection, name, expected)
 
 

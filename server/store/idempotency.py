@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from server.store.database import writing
 from server.store.failures import IdempotencyInFlight, IdempotencyMismatch
-from server.store.tables import idempotency, insert_or
+from server.store.tables import idempotency, insert_new
 
 LEASE = timedelta(seconds=60)
 
@@ -124,8 +124,7 @@ def _claim(
         "lease_until": now + LEASE,
         "expires_at": now + kept,
     }
-    statement = insert_or(connection, idempotency).values(values).on_conflict_do_nothing()
-    if connection.execute(statement).rowcount:
+    if insert_new(connection, idempotency, values):
         return None
     query = sa.select(idempotency).where(idempotency.c.operation == operation).with_for_update()
     return connection.execute(query).one()

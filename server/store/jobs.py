@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from server.store.database import reading, writing
 from server.store.failures import Conflict, LeaseLost, NotFound
-from server.store.tables import insert_or, jobs
+from server.store.tables import insert_new, jobs
 from server.store.tables import job_events as events
 
 State = Literal["queued", "running", "done", "failed", "refused", "cancelled"]
@@ -129,8 +129,7 @@ def submit_job(
         "created_at": now,
     }
     with writing(engine) as connection:
-        statement = insert_or(connection, jobs).values(values).on_conflict_do_nothing()
-        created = connection.execute(statement).rowcount == 1
+        created = insert_new(connection, jobs, values)
         live = jobs.c.state.in_(("queued", "running", "done"))
         row = connection.execute(sa.select(jobs).where(jobs.c.content == content, live)).one()
         if created:

@@ -15,7 +15,7 @@ from bayes_pricing.gate import Evidence, Verdict, judge
 from server.store.audit import append_event
 from server.store.database import reading, writing
 from server.store.failures import NotFound
-from server.store.tables import insert_or, models
+from server.store.tables import insert_new, models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,19 +61,15 @@ def insert_model(
     connection: Connection, model_id: str, *, fit_id: str, by: str, evidence: Evidence, about: Mapping[str, Any]
 ) -> ModelRecord:
     """Record a published model inside the caller's transaction; one that is recorded already stays as it is."""
-    done = connection.execute(
-        insert_or(connection, models)
-        .values(
-            id=model_id,
-            fit_id=fit_id,
-            published_at=datetime.now(UTC),
-            published_by=by,
-            evidence=msgspec.to_builtins(evidence),
-            about=dict(about),
-        )
-        .on_conflict_do_nothing(index_elements=[models.c.id])
-    )
-    if done.rowcount:
+    values = {
+        "id": model_id,
+        "fit_id": fit_id,
+        "published_at": datetime.now(UTC),
+        "published_by": by,
+        "evidence": msgspec.to_builtins(evidence),
+        "about": dict(about),
+    }
+    if insert_new(connection, models, values):
         append_event(connection, "model_published", by, {"model": model_id, "fit": fit_id}, model_id=model_id)
     return model_in(connection, model_id)
 

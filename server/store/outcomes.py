@@ -31,7 +31,7 @@ from bayes_pricing.errors import Finding, SpecError
 from server.store.database import reading, writing
 from server.store.failures import NotFound
 from server.store.models import model_in
-from server.store.tables import insert_or, outcomes
+from server.store.tables import insert_new, outcomes
 
 ALPHA = 0.001
 BETS = (0.05, 0.1, 0.2, 0.4, 0.8)
@@ -193,7 +193,7 @@ def record_outcome(
     }
     with writing(engine) as connection:
         model_in(connection, model_id)
-        connection.execute(insert_or(connection, outcomes).values(values).on_conflict_do_nothing())
+        insert_new(connection, outcomes, values)
         return _outcome(connection.execute(sa.select(outcomes).where(outcomes.c.id == name)).one())
 
 

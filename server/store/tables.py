@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -53,9 +54,14 @@ class Json(TypeDecorator[Any]):
         return None if value is None else msgspec.json.decode(value)
 
 
-def insert_or(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-    """An insert that knows ``ON CONFLICT``, in the words of the connection's database."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+def insert_new(connection: Connection, table: sa.Table, values: Mapping[str, Any]) -> bool:
+    """Insert a row unless one with its key is there; whether it was inserted.
+
+    The row comes back from the database: how many rows an INSERT made is not told by every driver.
+    """
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(table).values(dict(values)).on_conflict_do_nothing()
+    return connection.execute(statement.returning(*table.primary_key.columns)).first() is not None
 
 
 METADATA = sa.MetaData(

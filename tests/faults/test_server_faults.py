@@ -19,7 +19,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from server.commands import replay
+from server.commands import StoreFlags, replay
 from server.settings import Settings
 from server.store.aliases import current_alias
 from server.store.audit import list_entries, verify_chain
@@ -210,7 +210,7 @@ def test_audited_answers_come_out_again_byte_for_byte(running: Running) -> None:
     assert eventually(lambda: {names[0], names[1]} <= {entry.id for entry in list_entries(engine, limit=1000)})
     engine.dispose()
     for answer, name in zip(answers, names, strict=True):
-        again = replay(name, data_dir=folder)
+        again = replay(name, flags=StoreFlags(data_dir=folder))
         assert (again.exit_code, again.document["reproduced"]) == (0, True)
         assert str(again.document["answer"]).encode() == answer.content
 

@@ -16,6 +16,7 @@ import pytest
 from bayes_pricing.cli.main import exit_code
 from bayes_pricing.gate import Evidence
 from server import commands, model_commands
+from server.commands import StoreFlags
 from server.logs import RequestLog, configure_logging, log_request, write_log
 from server.settings import Settings
 from server.store.audit_writer import AuditWriter
@@ -32,15 +33,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_key_made_listed_and_revoked(folder: Path) -> None:
-    made = commands.create(name="shop", scopes=("prices:read",), days=30, data_dir=folder).document
+    made = commands.create(name="shop", scopes=("prices:read",), days=30, flags=StoreFlags(data_dir=folder)).document
     engine = open_database(Settings(data_dir=folder).database_url)
     ring = KeyRing(engine, refresh_seconds=0.0)
     assert ring.authenticate(str(made["token"])).scopes == {"prices:read"}
-    listed = commands.list_all(data_dir=folder)
+    listed = commands.list_all(flags=StoreFlags(data_dir=folder))
     assert str(made["token"]) not in listed.text
     assert [key["name"] for key in msgspec.to_builtins(listed.document["keys"])] == ["shop"]
     key = msgspec.to_builtins(made["key"])
-    assert "revoked" in commands.revoke(key["id"], data_dir=folder).text
+    assert "revoked" in commands.revoke(key["id"], flags=StoreFlags(data_dir=folder)).text
     engine.dispose()
 
 
@@ -48,14 +49,14 @@ def test_models_promoted_and_rolled_back(folder: Path) -> None:
     engine = open_database(Settings(data_dir=folder).database_url)
     for name in ("m1", "m2"):
         record_model(engine, name, fit_id="f", by="test", evidence=Evidence(), about={"items": 2})
-    arguments = {"override": True, "reason": "first", "data_dir": folder}
+    arguments = {"override": True, "reason": "first", "flags": StoreFlags(data_dir=folder)}
     assert model_commands.promote("m1", **arguments).document["version"] == 1  # type: ignore[arg-type]
     assert model_commands.promote("m2", expected_version=1, **arguments).document["version"] == 2  # type: ignore[arg-type]
-    assert model_commands.rollback(data_dir=folder).document["model"] == "m1"
-    listed = model_commands.list_models(data_dir=folder)
+    assert model_commands.rollback(flags=StoreFlags(data_dir=folder)).document["model"] == "m1"
+    listed = model_commands.list_models(flags=StoreFlags(data_dir=folder))
     assert (listed.document["champion"], listed.document["version"]) == ("m1", 3)
     assert listed.text.count("CHAMPION") == 1
-    shown = model_commands.show("m1", data_dir=folder)
+    shown = model_commands.show("m1", flags=StoreFlags(data_dir=folder))
     assert shown.text.count("FAILED") == 3
     assert shown.document["passes_gate"] is False
     engine.dispose()
@@ -79,11 +80,11 @@ def test_verify_leaves_with_1_where_the_chain_is_broken(folder: Path) -> None:
     for number in range(3):
         writer.served("recommendation", "m1", b"%d" % number, b"answer")
     writer.flush()
-    sound = commands.verify(data_dir=folder)
+    sound = commands.verify(flags=StoreFlags(data_dir=folder))
     assert (sound.exit_code, sound.document["rows"]) == (0, 3)
     with writing(engine) as connection:
         connection.execute(audit.update().where(audit.c.sequence == 2).values(request=b"edited"))
-    broken = commands.verify(head=str(sound.document["head"]), data_dir=folder)
+    broken = commands.verify(head=str(sound.document["head"]), flags=StoreFlags(data_dir=folder))
     assert broken.exit_code == 1
     assert "row 2" in broken.text
     engine.dispose()
