@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from bayes_pricing.cli.choice_flags import FAMILIES, ChoiceFlags, FamilyRequest
 from bayes_pricing.cli.flags import RoleFlags, SalesFlags, SamplerFlags, TermFlags
 from bayes_pricing.cli.output import REFUSED, Answer, progress_bar
 
@@ -20,10 +21,13 @@ def fit(
     roles: RoleFlags | None = None,
     sampler: SamplerFlags | None = None,
     *,
-    model: Literal["auto", "lognormal", "student-t", "poisson", "negative-binomial"] = "auto",
+    model: Literal[
+        "auto", "lognormal", "student-t", "poisson", "negative-binomial", "choice-logit", "share-logit", "purchase"
+    ] = "auto",
     noise_by: Literal["common", "category", "item"] | None = None,
     randomised_price: bool = False,
     terms: TermFlags | None = None,
+    choice: ChoiceFlags | None = None,
     seed: int = 1,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -35,7 +39,9 @@ def fit(
     Parameters
     ----------
     model
-        Likelihood; `auto` chooses from zeros, size and dispersion, and names its reason.
+        Likelihood; `auto` chooses from zeros, size and dispersion, and names its reason. `choice-logit` reads who chose
+        what (--quantity is 1 where chosen), `share-logit` shares of markets (--quantity is the share, --region or
+        --period the market), `purchase` offers (--quantity is how many took it, --exposure of how many).
     noise_by
         What shares one residual variance under a log-normal model; left out, items with 30 rows or more have their own.
     randomised_price
@@ -47,13 +53,30 @@ def fit(
     json
         One JSON document on standard output.
     """
+    from bayes_pricing.cli.choice_families import fit_family
     from bayes_pricing.demand.design import ModelRequest
     from bayes_pricing.demand.fit import fit_demand
     from bayes_pricing.demand.terms import TermRequest
-    from bayes_pricing.errors import Refusal
+    from bayes_pricing.errors import Refusal, SpecError
     from bayes_pricing.registry import save_fit
     from bayes_pricing.storage import require_free
 
+    if model in FAMILIES:
+        if terms is not None or noise_by is not None or out is not None:
+            raise SpecError(f"--model {model} has no further terms and is not saved: leave such flags and --out out.")
+        return fit_family(
+            FamilyRequest(
+                family=model,
+                sales=sales,
+                roles=roles or RoleFlags(),
+                sampler=sampler or SamplerFlags(),
+                flags=choice or ChoiceFlags(),
+                randomised_price=randomised_price,
+                seed=seed,
+            )
+        )
+    if choice is not None:
+        raise SpecError(f"--model {model} reads none of --occasion, --chooser, --outside, --tastes, --unit-cost.")
     asked = terms or TermFlags()
     request = ModelRequest(
         model=model,

@@ -226,7 +226,7 @@ def pose_shares(data: ShareData, priors: SharePriors, *, hierarchical: bool, ins
         factor = np.linalg.cholesky(float(left @ left) / (len(y) - len(slope)) * np.linalg.inv(z.T @ z))
         slope_sd = priors.first_stage_sd / z.std(axis=0)
     return ShareRows(
-        y=y - y.mean(),
+        y=y - data.centre,
         price=within_products(data, price)[:, 0].copy(),
         x=np.ascontiguousarray(controls),
         v=v,
@@ -326,7 +326,7 @@ def fit_shares(
         instrumented=instrumented,
         elasticity=drawn.elasticity,
         by_market=drawn.by_market,
-        product=drawn.product + data.log_ratio.mean(),
+        product=drawn.product + data.centre,
         slopes=drawn.slopes / np.where(spread > 0, spread, 1.0),
         scales=drawn.scales,
         first_stage=None if drawn.first_stage is None else drawn.first_stage / data.per_elasticity,

@@ -18,7 +18,7 @@ FEWEST_MARKETS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ShareData:
-    """Products by market; rows sorted by product, then market.
+    r"""Products by market; rows sorted by product, then market.
 
     Attributes
     ----------
@@ -40,6 +40,10 @@ class ShareData:
     instruments : array (n, q)
         What moves price but not utility.
     instrument_names : tuple of str
+    per_elasticity : float
+        Price coefficient per unit of elasticity at mean price and share, :math:`1 / (\bar p (1 - \bar s))`.
+    centre : float
+        Mean log ratio: the prior mean of a product's utility at its mean price.
     """
 
     products: tuple[str, ...]
@@ -55,17 +59,14 @@ class ShareData:
     attribute_names: tuple[str, ...]
     instruments: Floats
     instrument_names: tuple[str, ...]
+    per_elasticity: float
+    centre: float
 
     @property
     def log_ratio(self) -> Floats:
         r""":math:`\log s_{jt} - \log s_{0t}`, the mean utility of the product (Berry 1994)."""
         found: Floats = np.log(self.share) - np.log(self.outside)
         return found
-
-    @property
-    def per_elasticity(self) -> float:
-        r"""Price coefficient per unit of elasticity: :math:`1 / (\bar p (1 - \bar s))`."""
-        return 1.0 / float(self.price.mean() * (1.0 - self.share.mean()))
 
     def product_means(self, values: Floats) -> Floats:
         """Means (J,) of an array (n,) by product."""
@@ -137,20 +138,24 @@ def build_shares(
     own = np.column_stack([np.bincount(position, column) for column in x.T] or [np.empty((len(products), 0))])
     own = own / np.bincount(position)[:, None]
     varies = (np.abs(x - own[position]) > SMALLEST_SHARE * np.abs(x).max(axis=0, initial=1.0)).any(axis=0)
+    share_of, price_of = rows["share"].to_numpy(), rows["price"].to_numpy()
+    outside = rows["outside"].to_numpy()
     data = ShareData(
         products=tuple(products),
         markets=tuple(markets),
         product=position,
         market=rows["market"].rank("dense").to_numpy().astype(np.int64) - 1,
-        share=rows["share"].to_numpy(),
-        outside=rows["outside"].to_numpy(),
-        price=rows["price"].to_numpy(),
+        share=share_of,
+        outside=outside,
+        price=price_of,
         controls=np.ascontiguousarray(x[:, varies]),
         control_names=tuple(name for name, moves in zip(controls, varies, strict=True) if moves),
         attributes=np.ascontiguousarray(own[:, ~varies]),
         attribute_names=tuple(name for name, moves in zip(controls, varies, strict=True) if not moves),
         instruments=np.ascontiguousarray(rows.select(pl.col("^z\\d+$")).to_numpy().reshape(rows.height, -1)),
         instrument_names=tuple(instruments),
+        per_elasticity=1.0 / float(price_of.mean() * (1.0 - share_of.mean())),
+        centre=float((np.log(share_of) - np.log(outside)).mean()),
     )
     _require_identified(data)
     return data

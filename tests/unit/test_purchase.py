@@ -8,6 +8,7 @@ import pytest
 from scipy.optimize import approx_fprime
 from scipy.special import expit
 
+from bayes_pricing.demand.choice_data import Floats
 from bayes_pricing.demand.diagnostics import Diagnostics
 from bayes_pricing.demand.purchase import PurchasePosterior, PurchasePriors, PurchaseShape, pose_purchase
 from bayes_pricing.demand.purchase_curve import (
@@ -59,7 +60,11 @@ def test_gradient_is_that_of_the_density(shape: PurchaseShape) -> None:
     at = np.random.default_rng(3).normal(scale=0.4, size=size)
     gradient = np.empty(size)
     log_posterior(at, problem.offers, gradient)
-    numeric = approx_fprime(at, lambda x: log_posterior(x, problem.offers, np.empty(size)), 1e-6)
+
+    def value(x: Floats) -> float:
+        return log_posterior(x, problem.offers, np.empty(size))
+
+    numeric = approx_fprime(at, value, 1e-6)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-3)  # forward differences of a value near 100
 
 

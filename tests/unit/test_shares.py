@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 from scipy.optimize import approx_fprime
 
+from bayes_pricing.demand.choice_data import Floats
 from bayes_pricing.demand.choice_elasticity import (
     choice_elasticities,
     diversion,
@@ -84,7 +85,11 @@ def test_gradient_is_that_of_the_density(*, hierarchical: bool, instrumented: bo
     at = np.random.default_rng(3).normal(scale=0.3, size=size)
     gradient = np.empty(size)
     log_posterior(at, posed, gradient)
-    numeric = approx_fprime(at, lambda x: log_posterior(x, posed, np.empty(size)), 1e-6)
+
+    def value(x: Floats) -> float:
+        return log_posterior(x, posed, np.empty(size))
+
+    numeric = approx_fprime(at, value, 1e-6)
     np.testing.assert_allclose(
         gradient, numeric, rtol=1e-4, atol=1e-2
     )  # forward differences of a value in the hundreds

@@ -1,0 +1,69 @@
+"""Flags of the families that read choices, shares of markets and offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from bayes_pricing.cli.flags import RoleFlags, SalesFlags, SamplerFlags
+
+if TYPE_CHECKING:
+    from bayes_pricing.demand.diagnostics import Diagnostics
+    from bayes_pricing.errors import Finding
+
+Family = Literal["choice-logit", "share-logit", "purchase"]
+FAMILIES: tuple[Family, ...] = ("choice-logit", "share-logit", "purchase")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceFlags:
+    """What only choices, shares and offers have."""
+
+    occasion: str | None = None
+    """choice-logit: column of the occasion on which one alternative was chosen."""
+    chooser: str | None = None
+    """choice-logit: column of who chose."""
+    outside: Annotated[bool, Parameter(negative=())] = False
+    """choice-logit: an occasion without a choice means that nothing was bought."""
+    tastes: Literal["equal", "different"] = "equal"
+    """Price coefficients that differ between people (choice-logit) or markets (share-logit), or one for all."""
+    unit_cost: float = 0.0
+    """purchase: cost of a unit sold, for the price that earns most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyRequest:
+    """What was asked of a family.
+
+    Attributes
+    ----------
+    family : str
+    sales : SalesFlags
+    roles : RoleFlags
+    sampler : SamplerFlags
+    flags : ChoiceFlags
+    randomised_price : bool
+    seed : int
+    """
+
+    family: Family
+    sales: SalesFlags
+    roles: RoleFlags
+    sampler: SamplerFlags
+    flags: ChoiceFlags
+    randomised_price: bool
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedFamily:
+    """The answer's parts before they are written down."""
+
+    id: str
+    diagnostics: Diagnostics
+    document: dict[str, object]
+    lines: list[str]
+    findings: tuple[Finding, ...]
