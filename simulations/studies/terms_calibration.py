@@ -1,16 +1,15 @@
 """Simulation-based calibration of the terms beside the price: `python -m simulations.studies.terms_calibration`.
 
 As in :mod:`simulations.studies.tree_calibration` parameters are drawn from the shipped default priors, sales from the
-parameters, and the posterior from the sales; only the prior mean of log units is fixed.
+parameters, and the posterior from the sales; only the prior mean of log units is fixed. Every market's ranks are kept
+in a folder (`--keep`), so that a study that was interrupted goes on from there.
 """
 
 from __future__ import annotations
 
-import os
+import argparse
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +17,16 @@ import polars as pl
 
 from bayes_pricing.data.gram import Floats, Gram, gather_gram
 from bayes_pricing.data.lag import lag_products
+from bayes_pricing.demand.attributes import add_attributes, item_attributes
 from bayes_pricing.demand.cross_prices import add_other_prices
 from bayes_pricing.demand.diagnostics import SamplerStatistics
 from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data
 from bayes_pricing.demand.nuts import settle
-from bayes_pricing.demand.spec import CROSS_PRICE, PRICE_FALL, PROMOTION, DemandSpec
+from bayes_pricing.demand.spec import CROSS_PRICE, PRICE_CURVE, PRICE_DRIFT, PRICE_FALL, PROMOTION, DemandSpec
 from bayes_pricing.demand.tree_posterior import TreePosterior, build_tree_posterior
 from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior
 from bayes_pricing.demand.tree_sampling import sample_tree
+from simulations.studies.runner import Study, run_study
 from simulations.studies.tree_calibration import KEPT_DRAWS, LOG_UNITS, table_lines
 
 CATEGORIES, ITEMS_PER_CATEGORY, WEEKS = 5, 4, 24
@@ -36,6 +37,8 @@ SPECS: dict[str, DemandSpec] = {
     "promotion and stocking up": DemandSpec(controls=(PROMOTION, PRICE_FALL), noise_by="item"),
     "independent controls": DemandSpec(controls=("display", "leaflet"), correlated="price", noise_by="item"),
     "autocorrelation": DemandSpec(autocorrelation=RHO),
+    "attributes": DemandSpec(attributes=("size",)),
+    "drift and curve": DemandSpec(controls=(PRICE_DRIFT, PRICE_CURVE)),
 }
 """What is calibrated; noise common where not by item."""
 
@@ -49,11 +52,15 @@ class Drawn:
     truth : dict of str to float
         Those whose ranks are looked at.
     item : array (items, k)
+        Without what attributes add.
+    shared : array (m,)
+        Effects common to all items, those of attributes among them.
     noise : array (items,)
     """
 
     truth: dict[str, float]
     item: Floats
+    shared: Floats
     noise: Floats
 
 
@@ -76,14 +83,30 @@ def make_rows(spec: DemandSpec, rng: np.random.Generator) -> tuple[pl.DataFrame,
         rows = rows.with_columns(
             depth.alias(PROMOTION), (before - pl.col("price").log()).fill_null(0.0).alias(PRICE_FALL)
         )
+    log_price = pl.col("price").log()
+    away = log_price - log_price.mean().over("item")
+    rows = rows.with_columns(
+        *(
+            [(away * (pl.col("period") / (WEEKS - 1.0) - 1.0)).alias(PRICE_DRIFT)]
+            if PRICE_DRIFT in spec.controls
+            else []
+        ),
+        *([(away**2).alias(PRICE_CURVE)] if PRICE_CURVE in spec.controls else []),
+    )
+    if spec.attributes:
+        sized = rows.with_columns(size=pl.Series(np.repeat(rng.normal(size=len(names)), WEEKS)))
+        attributes = add_attributes(sized.lazy(), spec.attributes)
+        rows, items = attributes.frame.sort("item", "period").collect(), items.join(attributes.table, on="item")
     if spec.others:
         others = add_other_prices(rows.lazy(), "item", "category")
         rows, items = others.frame.sort("item", "period").collect(), items.join(others.table, on="item")
     return rows.with_columns(log_price=pl.col("price").log()), items
 
 
-def draw_parameters(data: TreeData, prior: TreePrior, rng: np.random.Generator) -> Drawn:
-    """Variance components, coefficients and noise from the prior."""
+def draw_parameters(
+    data: TreeData, prior: TreePrior, rng: np.random.Generator, items: pl.DataFrame | None = None
+) -> Drawn:
+    """Variance components, coefficients and noise from the prior; `items` has the attributes where there are some."""
     layout, names = data.layout, data.spec.coefficients
     theta = np.zeros(layout.size)
     sds, partials, tied = layout.split(theta)
@@ -94,7 +117,8 @@ def draw_parameters(data: TreeData, prior: TreePrior, rng: np.random.Generator) 
     if layout.tied:
         tied[...] = np.log(np.abs(rng.normal(scale=prior.between_sd[0, layout.own])))
     factors = layout.factors(theta)
-    population = rng.normal(prior.root_mean, prior.root_sd)[: layout.k]
+    root = rng.normal(prior.root_mean, prior.root_sd)
+    population, shared = root[: layout.k], root[layout.k :]
     category = population + rng.standard_normal((CATEGORIES, layout.k)) @ factors[1].T
     own = category[data.membership[0]] + rng.standard_normal((len(data.gram.items), layout.k)) @ factors[0].T
     typical = np.abs(rng.normal(scale=prior.noise_scale, size=len(data.noise_groups)))
@@ -104,12 +128,20 @@ def draw_parameters(data: TreeData, prior: TreePrior, rng: np.random.Generator) 
         spread = abs(rng.normal(scale=prior.noise_spread_scale))
         noise = noise * np.exp(spread * rng.standard_normal(len(noise)))
         truth["noise_spread"] = spread
+    known = len(data.spec.attributes)
+    table = pl.DataFrame({"item": data.gram.items}) if items is None else items
+    values, effects = item_attributes(table, data.spec.attributes), shared[len(shared) - 2 * known :].reshape(2, known)
+    whole, of_category = own[0].copy(), category[0].copy()
+    whole[:2] += effects @ values[0]
+    of_category[:2] += effects @ values[:ITEMS_PER_CATEGORY].mean(axis=0)
     for at, name in enumerate(names):
-        truth |= {f"population {name}": population[at], f"category {name}": category[0, at], f"item {name}": own[0, at]}
+        truth |= {f"population {name}": population[at], f"category {name}": of_category[at], f"item {name}": whole[at]}
         truth |= {f"sd_item {name}": np.exp(sds[0, at]), f"sd_category {name}": np.exp(sds[1, at])}
     if layout.tied:
         truth |= {"sd_other_prices": np.exp(tied[0]), "first pair": own[0, layout.own - 1] + own[0, layout.own]}
-    return Drawn(truth={name: float(value) for name, value in truth.items()}, item=own, noise=noise)
+    for at, name in enumerate(data.spec.attributes):
+        truth |= {f"{name} on level": effects[0, at], f"{name} on elasticity": effects[1, at]}
+    return Drawn(truth={name: float(value) for name, value in truth.items()}, item=own, shared=shared, noise=noise)
 
 
 def draws_of(posterior: TreePosterior) -> dict[str, Floats]:
@@ -128,6 +160,10 @@ def draws_of(posterior: TreePosterior) -> dict[str, Floats]:
         first = units["item"].isel(item=0)
         found["sd_other_prices"] = hyper["sd_other_prices"]
         found["first pair"] = first.sel(coefficient=CROSS_PRICE) + first.sel(coefficient="other_1")
+    for name in posterior.spec.attributes:
+        effect = posterior.attribute_effects().sel(attribute=name)
+        found[f"{name} on level"] = effect.sel(coefficient="level")
+        found[f"{name} on elasticity"] = effect.sel(coefficient="log_price")
     return {name: values.to_numpy() for name, values in found.items()}
 
 
@@ -149,15 +185,17 @@ def simulate_market(
     columns, groups = list(spec.columns[1:]), [items["category"].to_list()]
 
     def gather(log_units: Floats) -> Gram:
-        return gather_gram(rows.with_columns(log_units=pl.Series(log_units)), "item", "log_units", columns)
+        full = rows.with_columns(log_units=pl.Series(log_units))
+        return gather_gram(full, "item", "log_units", columns, centred=spec.centred)
 
     empty = gather(np.full(rows.height, LOG_UNITS))
     data = build_tree_data(empty, groups, spec)
     prior = build_tree_prior(data, spec.priors)
-    drawn = draw_parameters(data, prior, rng)
+    drawn = draw_parameters(data, prior, rng, items)
     centred = np.column_stack([np.ones(rows.height), rows.select(columns).to_numpy()])
     centred -= np.repeat(empty.centre, WEEKS, axis=0)
-    mean = (centred * np.repeat(drawn.item, WEEKS, axis=0)).sum(axis=1)
+    k = drawn.item.shape[1]
+    mean = (centred[:, :k] * np.repeat(drawn.item, WEEKS, axis=0)).sum(axis=1) + centred[:, k:] @ drawn.shared
     log_units = mean + _errors(spec, drawn.noise, rng).ravel()
     gram = gather(log_units)
     if spec.autocorrelation:
@@ -188,32 +226,62 @@ def simulate_rank(case: str, seed: int, draws: int, tune: int) -> dict[str, floa
     }
 
 
+def calibrate(case: str, seed: int, draws: int, tune: int) -> list[dict[str, object]]:
+    """One market of one case as rows: parameter and rank, or that the gate refused the fit; and the seconds it took."""
+    started = time.process_time()
+    ranks = simulate_rank(case, seed, draws, tune)
+    about: dict[str, object] = {"case": case, "seed": seed, "seconds": time.process_time() - started}
+    if ranks is None:
+        return [about | {"parameter": None, "rank": None}]
+    return [about | {"parameter": name, "rank": rank} for name, rank in ranks.items()]
+
+
 HEADER = f"""# Calibration of the terms beside the price
 
 Simulation-based calibration from the shipped default priors (`Priors()`), {CATEGORIES * ITEMS_PER_CATEGORY} items in
 {CATEGORIES} categories, {WEEKS} weeks, sd of log price 0.2; only the prior mean of log units is fixed, and the
-autocorrelation of {RHO} is taken as known. Columns as in [the tree's calibration](tree_calibration.md). Written by
-`python -m simulations.studies.terms_calibration`.
+autocorrelation of {RHO} is taken as known. Columns as in [the tree's calibration](tree_calibration.md); seconds are
+those of one core, all markets together. Written by `python -m simulations.studies.terms_calibration`.
 """
 
 
-def run_study(n_simulations: int, seed: int, path: Path, draws: int = 1000, tune: int = 500) -> None:
-    """Calibrate every case and write the table."""
+def write_page(found: pl.DataFrame, path: Path) -> None:
+    """The table of every case."""
     lines = [HEADER]
-    seeds = [int(np.random.SeedSequence([seed, at]).generate_state(1)[0]) for at in range(n_simulations)]
-    with ProcessPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for case in SPECS:
-            started = time.perf_counter()
-            found = list(pool.map(partial(simulate_rank, case, draws=draws, tune=tune), seeds))
-            passed = [ranks for ranks in found if ranks is not None]
-            names = list(passed[0]) if passed else []
-            ranks = {name: np.array([one[name] for one in passed]) for name in names}
-            seconds = time.perf_counter() - started
-            lines += table_lines(case.capitalize(), ranks, n_simulations - len(passed), seconds)
-            print("\n".join(lines[-len(names) - 6 :]), flush=True)
+    for case in found["case"].unique(maintain_order=True):
+        rows = found.filter(pl.col("case") == case)
+        by_market = rows.unique("seed")
+        failures = rows.filter(pl.col("rank").is_null()).height
+        ranked = rows.drop_nulls("rank").partition_by("parameter", as_dict=True, maintain_order=True)
+        ranks = {str(name): one["rank"].to_numpy() for (name,), one in ranked.items()}
+        lines += table_lines(case.capitalize(), ranks, failures, float(by_market["seconds"].sum()))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
+def main() -> None:
+    """Read the command line, calibrate, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--simulations", type=int, default=200, help="markets of each case")
+    parser.add_argument("--case", choices=list(SPECS), action="append", help="only these cases; repeatable")
+    parser.add_argument("--seed", type=int, default=20261122)
+    parser.add_argument("--processes", type=int, default=None, help="all cores when left out")
+    parser.add_argument("--keep", type=Path, default=None, help="folder of finished markets")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parents[2] / "docs" / "results" / "terms_calibration.md"
+    )
+    asked = parser.parse_args()
+    seeds = [int(np.random.SeedSequence([asked.seed, at]).generate_state(1)[0]) for at in range(asked.simulations)]
+    tasks = [{"case": case, "seed": seed, "draws": 1000, "tune": 500} for case in asked.case or SPECS for seed in seeds]
+    study = Study(name="terms_calibration", work=calibrate, tasks=tasks)
+    found = run_study(
+        study,
+        asked.keep,
+        processes=asked.processes,
+        progress=lambda done, label: print(f"{done:.0%} {label}", flush=True),
+    )
+    write_page(found, asked.out)
+
+
 if __name__ == "__main__":
-    run_study(200, 20261122, Path(__file__).parents[2] / "docs" / "results" / "terms_calibration.md")
+    main()
