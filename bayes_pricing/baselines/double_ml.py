@@ -104,7 +104,7 @@ class DoubleMachineLearning:
         train = train if self.instrumented else train.without_instruments()
         model = resolve_unit_model(self.unit_model, train)
         how = f"{'relative units' if model == 'counts' else 'log units'}{', instrumented' if train.instruments else ''}"
-        rows = _Rows.of(train, model)
+        rows = EffectFreeRows.of(train, model)
         if rows.item.max() + 1 < self.folds:
             raise Refusal([_too_few_items(int(rows.item.max()) + 1, self.folds)])
         if train.instruments:
@@ -127,7 +127,7 @@ class DoubleMachineLearning:
             usual=rows.usual,
             noise=CountNoise(dispersion=0.0),
         )
-        return replace(fitted, noise=_noise(fitted, train, model), seconds=time.perf_counter() - started)
+        return replace(fitted, noise=left_over_noise(fitted, train, model), seconds=time.perf_counter() - started)
 
 
 def _too_few_items(items: int, folds: int) -> Finding:
@@ -139,7 +139,18 @@ def _too_few_items(items: int, folds: int) -> Finding:
     )
 
 
-def _noise(fitted: FittedDoubleMachineLearning, train: SalesRows, model: Literal["log", "counts"]) -> UnitsNoise:
+def left_over_noise(
+    fitted: FittedDoubleMachineLearning, train: SalesRows, model: Literal["log", "counts"]
+) -> UnitsNoise:
+    """Scatter of training rows around what the elasticity and the item's usual units predict.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"item": list("abc") * 4, "price": [1.0, 2.0, 4.0] * 4, "quantity": [8.0, 4.0, 2.0] * 4})
+    >>> fitted = DoubleMachineLearning(seed=1, folds=2, splits=1).fit(SalesRows(frame=frame))
+    >>> round(left_over_noise(fitted, SalesRows(frame=frame), "log").smearing, 6)
+    1.0
+    """
     log_units = fitted.log_units(train.frame)
     units = train.frame["quantity"].cast(pl.Float64).to_numpy()
     return CountNoise.of(units, np.exp(log_units)) if model == "counts" else LogResiduals.of(np.log(units) - log_units)
@@ -235,8 +246,16 @@ class FittedDoubleMachineLearning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Rows:
-    """Rows free of item and period effects, with what the nuisance is learned from."""
+class EffectFreeRows:
+    """Rows free of item and period effects, with what the nuisance is learned from; made by :meth:`of`.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"item": ["tea"] * 2, "price": [1.0, 4.0], "quantity": [16.0, 1.0]})
+    >>> rows = EffectFreeRows.of(SalesRows(frame=frame), "log")
+    >>> (rows.target / rows.price).round(6).tolist()
+    [-2.0, -2.0]
+    """
 
     target: Floats
     price: Floats
@@ -249,7 +268,8 @@ class _Rows:
     usual: pl.DataFrame
 
     @classmethod
-    def of(cls, train: SalesRows, model: Literal["log", "counts"]) -> _Rows:
+    def of(cls, train: SalesRows, model: Literal["log", "counts"]) -> EffectFreeRows:
+        """Take means over training rows out of log units (or relative units) and log price."""
         frame = train.frame.with_columns(_group(train.group).alias("group"), exposure=_exposure(train.frame))
         rate = pl.col("quantity") / pl.col("exposure")
         if model == "log":
@@ -308,7 +328,7 @@ def _within(values: Floats, unit: Ints, time_: Ints | None) -> Floats:
     return left
 
 
-def _estimate(rows: _Rows, folds: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _estimate(rows: EffectFreeRows, folds: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Slope per category, and each item's influence on it, dims (category, item), of one split of the items."""
     n_items, n_groups = int(rows.item.max()) + 1, rows.scale.size
     fold = rng.permutation(np.arange(n_items) % folds)[rows.item]
@@ -336,7 +356,7 @@ def _projected(price: Floats, instruments: Sequence[Floats]) -> Floats:
     return np.asarray(columns @ np.linalg.lstsq(columns, price)[0])
 
 
-def _refuse_weak(rows: _Rows, names: tuple[str, ...]) -> None:
+def _refuse_weak(rows: EffectFreeRows, names: tuple[str, ...]) -> None:
     none = np.zeros((rows.price.size, 0))
     columns = np.column_stack(rows.instruments)
     stage = check_first_stage(

@@ -19,12 +19,14 @@ from bayes_pricing.baselines.regressors import (
     LARGEST_LOG,
     LEARNERS,
     MONOTONE,
+    PACKAGED,
     Learner,
     Regressor,
     build_regressor,
     one_thread,
 )
 from bayes_pricing.errors import SpecError
+from bayes_pricing.extras import import_extra
 
 PRICE_STEPS = np.log(np.linspace(0.9, 1.1, 5))
 
@@ -90,6 +92,8 @@ class LearnedDemand:
     def __post_init__(self) -> None:
         if self.learner not in LEARNERS:
             raise SpecError(f"LearnedDemand.learner is {self.learner!r}; choose one of {list(LEARNERS)}.")
+        if self.learner in PACKAGED:
+            import_extra(self.learner, "boosting")
         if not self.refits >= 2:
             raise SpecError(
                 f"LearnedDemand.refits is {self.refits}; a bootstrap interval needs at least 2 (10 is usual)."

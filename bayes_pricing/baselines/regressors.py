@@ -27,6 +27,8 @@ LEARNERS: dict[Learner, str] = {
 }
 MONOTONE: frozenset[Learner] = frozenset({"boosted_trees", "xgboost", "lightgbm"})
 """Learners whose units cannot rise with price."""
+PACKAGED: frozenset[Learner] = frozenset({"xgboost", "lightgbm"})
+"""Learners that stand in a package of their own name."""
 TREES = 100
 LEAVES = 8
 CATEGORIES_LIMIT = 64  # scikit-learn allows a categorical feature no more values than bins

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from bayes_pricing.baselines.double_ml import DoubleMachineLearning
+from bayes_pricing.baselines.double_ml_reference import DoubleMLReference
 from bayes_pricing.baselines.evaluation import compare_elasticities, evaluate, rolling_origin
 from bayes_pricing.baselines.inspection import importance_table, partial_dependence, price_ratio_grid
 from bayes_pricing.baselines.leak_demonstration import leak_words
@@ -36,6 +37,8 @@ ESTIMATORS = (
 """What `compare` compares unless told otherwise."""
 UNINSTRUMENTED = ("uninstrumented_posterior", "uninstrumented_double_ml")
 """Estimators of the same name that take prices as given, for sales that have instruments."""
+OPTIONAL = ("xgboost", "lightgbm", "doubleml")
+"""Estimators of packages that the extras `boosting` and `causal` bring; compared when named."""
 REPEATS = 5
 
 
@@ -45,8 +48,8 @@ def build_estimator(name: str, *, seed: int, refits: int = 10, sampler: SamplerS
     Parameters
     ----------
     name : str
-        One of :data:`ESTIMATORS` or :data:`UNINSTRUMENTED`. The posterior and double machine learning use instruments
-        where the rows have them; all others take prices as given.
+        One of :data:`ESTIMATORS`, :data:`UNINSTRUMENTED` or :data:`OPTIONAL`. The posterior and double machine learning
+        use instruments where the rows have them; all others take prices as given.
     seed : int
     refits : int
         Bootstrap fits behind the intervals of learned demand.
@@ -56,7 +59,7 @@ def build_estimator(name: str, *, seed: int, refits: int = 10, sampler: SamplerS
     Raises
     ------
     SpecError
-        If the name is unknown.
+        If the name is unknown, or the package that an estimator stands in is not installed.
 
     Examples
     --------
@@ -69,9 +72,13 @@ def build_estimator(name: str, *, seed: int, refits: int = 10, sampler: SamplerS
         return LinearDemand(pooling=name)  # type: ignore[arg-type]  # narrowed by the line above
     if name in ("double_ml", "uninstrumented_double_ml"):
         return DoubleMachineLearning(seed=seed, instrumented=name not in UNINSTRUMENTED)
-    if name in ESTIMATORS:
+    if name == "doubleml":
+        return DoubleMLReference(seed=seed)
+    if name in (*ESTIMATORS, *OPTIONAL):
         return LearnedDemand(learner=name, seed=seed, refits=refits)  # type: ignore[arg-type]
-    raise SpecError(f"The estimator {name!r} is unknown; choose {', '.join((*ESTIMATORS, *UNINSTRUMENTED))}.")
+    raise SpecError(
+        f"The estimator {name!r} is unknown; choose {', '.join((*ESTIMATORS, *UNINSTRUMENTED, *OPTIONAL))}."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -146,8 +153,8 @@ def compare_estimators(
     _refuse_leaks(rows, horizon)
     scores, fitted = [], []
     findings: list[Finding] = [] if panel.roles.sold_out is None else [_sold_out_taken_as_demand()]
-    for at, name in enumerate(names):
-        estimator = build_estimator(name, seed=seed, sampler=sampler)
+    estimators = [(name, build_estimator(name, seed=seed, sampler=sampler)) for name in names]
+    for at, (name, estimator) in enumerate(estimators):
         progress(at / len(names), f"fitting {name.replace('_', ' ')}")
         try:
             if n_origins > 0:
