@@ -15,6 +15,8 @@ from server.store.failures import StoreUnavailable
 
 QUEUE_BYTES = 64_000_000
 FLUSH_SECONDS = 0.2
+COUNTS_EVERY = 5
+"""Flushes for each one that writes counts too: those are a row for every item asked for, whatever the pause."""
 IDS_KEPT = 100_000
 ENTRIES_AT_ONCE = 500
 LOGGER = logging.getLogger("bayes_pricing.audit")
@@ -32,9 +34,9 @@ class Count:
 class AuditWriter:
     """Takes answers without waiting and writes them to the audit behind the request.
 
-    A graceful stop writes everything. A killed process loses what it served since its last write: at most
-    `flush_seconds` while the database answers. While it does not, answers wait in the queue; when that is full,
-    `served` refuses, so that no answer goes out that the audit will never hold.
+    A graceful stop writes everything. A killed process loses what it served since its last write: new answers of at
+    most `flush_seconds`, and counts of five times that, while the database answers. While it does not, answers wait in
+    the queue; when that is full, `served` refuses, so that no answer goes out that the audit will never hold.
 
     Parameters
     ----------
@@ -120,8 +122,8 @@ class AuditWriter:
         with self._lock:
             self._count(name, 1, now, now)
 
-    def flush(self) -> None:
-        """Write what waits now.
+    def flush(self, *, counts: bool = True) -> None:
+        """Write what waits now; without `counts`, new answers only.
 
         Raises
         ------
@@ -129,7 +131,7 @@ class AuditWriter:
             If the database does not take it; what was not written stays in the queue.
         """
         with self._flushing:
-            while self._flush_some():
+            while self._flush_some(counts=counts):
                 pass
 
     def waiting(self) -> int:
@@ -137,23 +139,21 @@ class AuditWriter:
         with self._lock:
             return len(self._waiting)
 
-    def _flush_some(self) -> bool:
+    def _flush_some(self, *, counts: bool) -> bool:
         """Write a batch; True where more waits."""
         with self._lock:
             names = list(self._waiting)[:ENTRIES_AT_ONCE]
             entries = [self._waiting[name] for name in names]
-            later = self._waiting.keys() - set(names) if len(self._waiting) > len(names) else set()
-            counts = {name: count for name, count in self._counts.items() if name not in later}
-            self._counts = {name: count for name, count in self._counts.items() if name in later}
-        if not entries and not counts:
+            told = self._take_counts(names) if counts else {}
+        if not entries and not told:
             return False
         try:
             with writing(self._engine) as connection:
                 append_entries(connection, entries)
-                add_counts(connection, [(name, c.served, c.first, c.last) for name, c in counts.items()])
+                add_counts(connection, [(name, c.served, c.first, c.last) for name, c in told.items()])
         except BaseException:
             with self._lock:
-                for name, count in counts.items():
+                for name, count in told.items():
                     self._count(name, count.served, count.first, count.last)
             raise
         with self._lock:
@@ -165,6 +165,13 @@ class AuditWriter:
             self._written.update(names)
             return bool(self._waiting)
 
+    def _take_counts(self, names: list[str]) -> dict[str, Count]:
+        """Counts of answers that are written, or are about to be; the others stay."""
+        later = self._waiting.keys() - set(names) if len(self._waiting) > len(names) else set()
+        taken = {name: count for name, count in self._counts.items() if name not in later}
+        self._counts = {name: count for name, count in self._counts.items() if name in later}
+        return taken
+
     def _count(self, name: str, served: int, first: datetime, last: datetime) -> None:
         count = self._counts.get(name)
         if count is None:
@@ -174,8 +181,10 @@ class AuditWriter:
             count.first, count.last = min(count.first, first), max(count.last, last)
 
     def _run(self) -> None:
+        turn = 0
         while not self._stopped.wait(self._flush_seconds):
+            turn += 1
             try:
-                self.flush()
+                self.flush(counts=turn % COUNTS_EVERY == 0)
             except StoreUnavailable as error:
                 LOGGER.warning("audit_waits", extra={"fields": {"entries": self.waiting(), "reason": str(error)}})

@@ -37,6 +37,7 @@ REST = {
     "list_items": {"params": {"model": "0" * 32}},
     "read_elasticities": {"params": {"level": "shelf"}},
     "list_categories": {"params": {"model": "0" * 32}},
+    "predict_demand": {"params": {"model": "0" * 32}},
     "recommend_many": {"params": {"model": "0" * 32}},
     "list_published": {"params": {"cursor": "MDAw"}},
     "list_all_jobs": {"params": {"cursor": "MDAw"}},
@@ -91,7 +92,8 @@ def provoke(status: int, shop: Shop, client: Http, operation: Operation) -> http
     if status == 409:
         return _conflict(shop, client, operation)
     if status == 412:
-        known = {"json": {"model": shop.model}} if operation.name == "promote_model" else {}
+        forced = {"model": shop.model, "override_gate": True, "reason": "test"}
+        known = {"json": forced} if operation.name == "promote_model" else {}
         return ask(client, operation, headers={"If-Match": '"999"'}, **known)
     if status == 413:
         return ask(client, operation, headers={"Content-Length": "99999999"}, **_bytes(operation))

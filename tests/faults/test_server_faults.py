@@ -325,7 +325,7 @@ def settled_count(running: Running) -> int:
     engine = open_database(running.shop.settings.database_url)
     found, before = served(engine), -1
     while found != before:
-        time.sleep(1.0)  # five times the writer's pause
+        time.sleep(2.5)  # the writer counts every second
         found, before = served(engine), found
     engine.dispose()
     return found
