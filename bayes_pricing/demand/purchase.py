@@ -12,7 +12,14 @@ import xarray as xr
 
 from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics, check_arrays
 from bayes_pricing.demand.nuts import LogDensity, SamplingPlan, lengthen, sample_nuts
-from bayes_pricing.demand.purchase_data import Floats, PurchaseData, StepBasis, build_steps, price_findings
+from bayes_pricing.demand.purchase_data import (
+    Floats,
+    PurchaseData,
+    StepBasis,
+    build_steps,
+    group_offers,
+    price_findings,
+)
 from bayes_pricing.demand.purchase_density import Offers, log_posterior, size_of
 from bayes_pricing.errors import Finding, Refusal, SpecError
 
@@ -22,6 +29,7 @@ TARGET_ACCEPTANCE = (0.85, 0.95, 0.99)
 TUNE = 500
 CONSTANT = "constant"
 PRICE = "price"
+ALL = slice(None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,32 +110,32 @@ class PurchasePosterior:
         """Log odds per unit of each column, dims (chain, draw, coefficient)."""
         return xr.DataArray(self.beta, dims=("chain", "draw", "coefficient"), coords={"coefficient": list(self.names)})
 
-    def level(self, at: Floats) -> Floats:
-        """Log odds (draw, n) at mean price, for customers with other columns `at` (n, c)."""
-        flat = self.beta.reshape(-1, len(self.names))
+    def level(self, at: Floats, part: slice = ALL) -> Floats:
+        """Log odds (draw, n) at mean price, for customers with other columns `at` (n, c), for a part of the draws."""
+        flat = self.beta.reshape(-1, len(self.names))[part]
         first = len(self.names) - len(self.data.names)
         around = at - self.data.mean(self.data.other)
         found: Floats = flat[:, :1] + flat[:, first:] @ around.T
         return found
 
-    def of_price(self, prices: Floats) -> Floats:
+    def of_price(self, prices: Floats, part: slice = ALL) -> Floats:
         """What price adds to the log odds, (draw, n), zero on average over the offers."""
         if self.basis is None or self.falls is None:
-            flat = self.beta.reshape(-1, len(self.names))
+            flat = self.beta.reshape(-1, len(self.names))[part]
             line: Floats = flat[:, 1:2] * (prices - self.data.mean(self.data.price))
             return line
         steps = self.basis.at(prices) - self.data.mean(self.basis.at(self.data.price))
-        curve: Floats = -self.falls.reshape(-1, steps.shape[1]) @ steps.T
+        curve: Floats = -self.falls.reshape(-1, steps.shape[1])[part] @ steps.T
         return curve
 
-    def price_slope(self, prices: Floats) -> Floats:
+    def price_slope(self, prices: Floats, part: slice = ALL) -> Floats:
         """Derivative of the log odds in price, (draw, n), per currency."""
         if self.basis is None or self.falls is None:
-            flat = self.beta.reshape(-1, len(self.names))
+            flat = self.beta.reshape(-1, len(self.names))[part]
             line: Floats = np.repeat(flat[:, 1:2], len(prices), axis=1)
             return line
         slopes = self.basis.slope(prices)
-        curve: Floats = -self.falls.reshape(-1, slopes.shape[1]) @ slopes.T
+        curve: Floats = -self.falls.reshape(-1, slopes.shape[1])[part] @ slopes.T
         return curve
 
 
@@ -231,7 +239,7 @@ def fit_purchase(
         If a curve is asked for and fewer than three prices were tested, or the sampler did not pass the gate.
     """
     priors = priors if priors is not None else PurchasePriors()
-    problem = pose_purchase(data, shape, priors, rate=rate)
+    problem = pose_purchase(group_offers(data), shape, priors, rate=rate)
     offers, size = problem.offers, size_of(problem.offers)
 
     def make_log_density() -> LogDensity:

@@ -12,13 +12,15 @@ import xarray as xr
 from scipy.special import expit, gammaln
 
 from bayes_pricing.demand.purchase import PRICE, PurchasePosterior
-from bayes_pricing.demand.purchase_data import Floats
+from bayes_pricing.demand.purchase_data import Floats, Integers, group_offers
 from bayes_pricing.errors import Finding, SpecError
 
 GRID = 41
 CUSTOMERS = 1000
 LOO_DRAWS = 1000
+LOO_ROWS = 3000
 ROWS_AT_ONCE = 500
+CELLS_AT_ONCE = 2_000_000
 PARETO_LIMIT = 0.7
 CLOSE = 2.0
 """Differences of LOO below so many standard errors do not tell two models apart."""
@@ -148,16 +150,17 @@ def marginal_effects(posterior: PurchasePosterior) -> xr.DataArray:
 
     Comparable with the coefficients of :func:`~bayes_pricing.demand.purchase_linear.linear_probability`.
     """
-    data = posterior.data
+    data = group_offers(posterior.data)
     flat = posterior.beta.reshape(-1, len(posterior.names))
     first = len(posterior.names) - len(data.names)
     effects = np.empty((len(flat), 1 + len(data.names)))
     share = data.trials / data.trials.sum()
-    for start in range(0, len(flat), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        chance = expit(posterior.level(data.other)[part] + posterior.of_price(data.price)[part])
+    width = max(CELLS_AT_ONCE // len(data.price), 1)
+    for start in range(0, len(flat), width):
+        part = slice(start, start + width)
+        chance = expit(posterior.level(data.other, part) + posterior.of_price(data.price, part))
         weight = chance * (1.0 - chance) * share
-        effects[part, 0] = (weight * posterior.price_slope(data.price)[part]).sum(axis=1)
+        effects[part, 0] = (weight * posterior.price_slope(data.price, part)).sum(axis=1)
         effects[part, 1:] = weight.sum(axis=1)[:, None] * flat[part, first:]
     return xr.DataArray(effects, dims=("draw", "column"), coords={"column": [PRICE, *data.names]})
 
@@ -250,6 +253,8 @@ class LooComparison:
         Best first.
     difference, standard_error : float
         Score of the best less that of the other, and its standard error, row by row.
+    rows : int
+        Rows predicted: all, or a seeded sample of 3,000.
     chosen : str
         The simpler one (logistic) unless the curve is better by over two standard errors.
     reason : str
@@ -258,6 +263,7 @@ class LooComparison:
     scores: tuple[LooScore, ...]
     difference: float
     standard_error: float
+    rows: int
     chosen: str
     reason: str
 
@@ -278,8 +284,11 @@ def compare_purchase(logistic: PurchasePosterior, curve: PurchasePosterior) -> L
     if logistic.data is not curve.data:
         raise SpecError("Two models can be compared on the same offers only; fit both to one PurchaseData.")
     points, scores = [], []
+    rows = np.arange(len(logistic.data.price))
+    if len(rows) > LOO_ROWS:
+        rows = np.random.default_rng(logistic.seed).choice(rows, size=LOO_ROWS, replace=False)
     for posterior in (logistic, curve):
-        elpd, khat, effective = _leave_one_out(posterior)
+        elpd, khat, effective = _leave_one_out(posterior, rows)
         points.append(elpd)
         scores.append(
             LooScore(
@@ -294,31 +303,33 @@ def compare_purchase(logistic: PurchasePosterior, curve: PurchasePosterior) -> L
     difference, error = float(gain.sum()), float(np.sqrt(len(gain) * gain.var()))
     unsure = max(score.worst_pareto_k for score in scores) > PARETO_LIMIT
     better = difference > CLOSE * error and not unsure
-    words = f"the curve's LOO score is {difference:+.1f} (se {error:.1f}) from the logistic's"
+    words = f"the curve's LOO score is {difference:+.1f} (se {error:.1f}) from the logistic's on {len(rows):,} rows"
     if unsure:
         words += ", which one row decides too much of (Pareto k over 0.7)"
     return LooComparison(
         scores=tuple(sorted(scores, key=lambda score: -score.elpd)),
         difference=abs(difference),
         standard_error=error,
+        rows=len(rows),
         chosen="curve" if better else "logistic",
         reason=words + ("" if better else ", no reason to leave the simpler one"),
     )
 
 
-def _leave_one_out(posterior: PurchasePosterior) -> tuple[Floats, Floats, Floats]:
-    """Score, Pareto k and effective parameters of every row; equal rows are worked out once."""
+def _leave_one_out(posterior: PurchasePosterior, chosen: Integers) -> tuple[Floats, Floats, Floats]:
+    """Score, Pareto k and effective parameters of the chosen rows; equal rows are worked out once."""
     from arviz_stats.base.array import array_stats  # imported here: a second that callers without LOO need not pay
 
     data = posterior.data
-    rows = np.column_stack([data.price, data.bought, data.trials, data.other])
-    _, first, at = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    rows = np.column_stack([data.price, data.bought, data.trials, data.other])[chosen]
+    _, unique, at = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    first = chosen[unique]
     chains = posterior.beta.shape[0]
-    every = max(chains * posterior.beta.shape[1] // LOO_DRAWS, 1)
+    every = slice(None, None, max(chains * posterior.beta.shape[1] // LOO_DRAWS, 1))
     found = np.empty((3, len(first)))
     for start in range(0, len(first), ROWS_AT_ONCE):
         part = first[start : start + ROWS_AT_ONCE]
-        predictor = (posterior.level(data.other[part]) + posterior.of_price(data.price[part]))[::every]
+        predictor = posterior.level(data.other[part], every) + posterior.of_price(data.price[part], every)
         bought, trials = data.bought[part], data.trials[part]
         ways = gammaln(trials + 1.0) - gammaln(bought + 1.0) - gammaln(trials - bought + 1.0)
         chances = bought * predictor - trials * np.logaddexp(0.0, predictor) + ways

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from scipy.interpolate import BSpline
 from bayes_pricing.errors import Finding, PanelError, Problem, Refusal
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 SMALLEST_SHARE = 1e-9
 """Share of the price's variation that must be left once the other columns are taken out."""
@@ -128,6 +129,27 @@ def build_purchases(
     )
     _require_identified(data)
     return data
+
+
+def group_offers(data: PurchaseData) -> PurchaseData:
+    """Equal offers to equal customers added up: the same likelihood in fewer rows.
+
+    Examples
+    --------
+    >>> rows = pl.DataFrame({"price": [1.0, 2.0, 1.0, 2.0], "bought": [1, 0, 1, 1]})
+    >>> grouped = group_offers(build_purchases(rows, price="price", bought="bought"))
+    >>> grouped.bought.tolist(), grouped.trials.tolist()
+    ([2.0, 1.0], [2.0, 2.0])
+    """
+    rows = np.column_stack([data.price, data.other])
+    distinct, at = np.unique(rows, axis=0, return_inverse=True)
+    return replace(
+        data,
+        price=np.ascontiguousarray(distinct[:, 0]),
+        bought=np.bincount(at.ravel(), data.bought),
+        trials=np.bincount(at.ravel(), data.trials),
+        other=np.ascontiguousarray(distinct[:, 1:]),
+    )
 
 
 def _problem(code: str, message: str, remedy: str, bad: pl.DataFrame | None = None) -> Problem:

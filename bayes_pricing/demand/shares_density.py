@@ -52,19 +52,10 @@ def size_of(rows: ShareRows) -> int:
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _scale(coordinates: Floats, gradient: Floats, at: int, width: float) -> tuple[float, float]:
-    """A scale from its logarithm, and the log density of its half-normal prior, whose slope is put in place."""
-    value = math.exp(coordinates[at])
-    ratio = value / width
-    gradient[at] = 1.0 - ratio * ratio
-    return value, coordinates[at] - 0.5 * ratio * ratio
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_posterior(coordinates: Floats, rows: ShareRows, gradient: Floats) -> float:
     """Log density up to a constant at `coordinates`; `gradient` is overwritten."""
-    n, c, q, b = len(rows.y), rows.x.shape[1], rows.z.shape[1], rows.basis.shape[1]
-    m, linear = rows.of_product.shape[1], len(rows.mean)
+    n, linear, q = len(rows.y), len(rows.mean), rows.z.shape[1]
+    at_stage = linear + 1 + (2 + rows.markets if rows.markets else 0)
     value = 0.0
     for at in range(len(coordinates)):
         value -= 0.5 * coordinates[at] * coordinates[at]
@@ -72,84 +63,130 @@ def log_posterior(coordinates: Floats, rows: ShareRows, gradient: Floats) -> flo
     own, slope = np.zeros(linear), np.zeros(linear)
     for a in range(linear):
         own[a] = rows.mean[a] + rows.sd[a] * coordinates[a]
-    at_noise = linear
-    at_market = linear + 3
-    at_stage = linear + 1 + (2 + rows.markets if rows.markets else 0)
-    value += 0.5 * coordinates[at_noise] ** 2
-    noise, part = _scale(coordinates, gradient, at_noise, rows.scale[0])
-    value += part
-    spread, between, lam, stage = rows.scale[1], 0.0, 0.0, 0.0
-    if rows.markets:
-        value += 0.5 * (coordinates[linear + 1] ** 2 + coordinates[linear + 2] ** 2)
-        spread, part = _scale(coordinates, gradient, linear + 1, rows.scale[1])
-        value += part
-        between, part = _scale(coordinates, gradient, linear + 2, rows.scale[2])
-        value += part
-    shift, error = np.zeros(n), np.zeros(n)  # lambda's regressor, and what it leaves of the price
-    at_sigma = at_stage + 1 + q
+    scales = np.zeros(5)  # as rows.scale, the last is lambda itself
+    value += _fill_scales(coordinates, rows, at_stage, scales, gradient)
+    shift, error, residual = np.zeros(n), np.zeros(n), np.empty(n)  # what lambda multiplies, the price errors
     if q:
-        lam = rows.scale[4] * coordinates[at_stage]
-        value += 0.5 * coordinates[at_sigma] ** 2
-        stage, part = _scale(coordinates, gradient, at_sigma, rows.scale[3])
-        value += part
-        value += _add_stage(coordinates, rows, gradient, at_stage, stage, shift, error)
-    residual = np.empty(n)
+        value += _add_stage(coordinates, rows, gradient, at_stage, scales[3], shift, error)
     for j in range(len(rows.first) - 1):
-        centre = 0.0
-        for a in range(m):
-            centre += rows.of_product[j, a] * own[a]
-        length, total = rows.first[j + 1] - rows.first[j], 0.0
-        for i in range(rows.first[j], rows.first[j + 1]):
-            reaction = own[m]
-            if rows.markets:
-                reaction += between * coordinates[at_market + rows.market[i]]
-            s = rows.y[i] - centre - reaction * rows.price[i] - lam * shift[i]
-            for a in range(c):
-                s -= rows.x[i, a] * own[m + 1 + a]
-            residual[i] = s
-            total += s
-        middle, squares = total / length, 0.0
-        for i in range(rows.first[j], rows.first[j + 1]):
-            squares += (residual[i] - middle) ** 2
-        tau2 = spread * spread + lam * lam * stage * stage / length
-        precision, wide = 1.0 / (noise * noise), noise * noise + length * tau2
-        value -= (length - 1.0) * coordinates[at_noise]
-        value -= 0.5 * (math.log(wide) + squares * precision + total * middle / wide)
-        of_wide = 0.5 * (total * middle / (wide * wide) - 1.0 / wide)
-        gradient[at_noise] += squares * precision - (length - 1.0) + 2.0 * noise * noise * of_wide
-        if rows.markets:
-            gradient[linear + 1] += 2.0 * spread * spread * length * of_wide
-        if q:
-            gradient[at_stage] += 2.0 * lam * stage * stage * of_wide * rows.scale[4]
-            gradient[at_sigma] += 2.0 * lam * lam * stage * stage * of_wide
-        pull = 0.0
-        for i in range(rows.first[j], rows.first[j + 1]):
-            g = (residual[i] - middle) * precision + middle / wide
-            residual[i] = g
-            pull += g
-            slope[m] += g * rows.price[i]
-            for a in range(c):
-                slope[m + 1 + a] += g * rows.x[i, a]
-            if rows.markets:
-                gradient[at_market + rows.market[i]] += between * g * rows.price[i]
-                gradient[linear + 2] += between * g * rows.price[i] * coordinates[at_market + rows.market[i]]
-        for a in range(m):
-            slope[a] += pull * rows.of_product[j, a]
+        value += _add_product(j, coordinates, rows, own, scales, shift, residual, slope, gradient, at_stage)
     for a in range(linear):
         gradient[a] += rows.sd[a] * slope[a]
     if q:
-        of_slope = np.zeros(q)
-        for i in range(n):
-            gradient[at_stage] += residual[i] * shift[i] * rows.scale[4]
-            gradient[at_sigma] += residual[i] * lam * (shift[i] - error[i])
-            for a in range(b):
-                gradient[at_sigma + 1 + a] += residual[i] * lam * stage * rows.basis[i, a]
-            for a in range(q):
-                of_slope[a] -= residual[i] * lam * rows.z[i, a]
-        for a in range(q):
-            for k in range(q):
-                gradient[at_stage + 1 + k] += of_slope[a] * rows.factor[a, k]
+        _add_shift(rows, scales, residual, shift, error, gradient, at_stage)
     return value
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _fill_scales(coordinates: Floats, rows: ShareRows, at_stage: int, scales: Floats, gradient: Floats) -> float:
+    """Scales and lambda from the coordinates; the half-normal priors' log density, and their slopes put in place."""
+    linear, q, value = len(rows.mean), rows.z.shape[1], 0.0
+    places = np.full(4, -1)
+    places[0] = linear
+    scales[1] = rows.scale[1]
+    if rows.markets:
+        places[1], places[2] = linear + 1, linear + 2
+    if q:
+        places[3] = at_stage + 1 + q
+        scales[4] = rows.scale[4] * coordinates[at_stage]
+    for a in range(4):
+        at = places[a]
+        if at >= 0:
+            scales[a] = math.exp(coordinates[at])
+            ratio = scales[a] / rows.scale[a]
+            gradient[at] = 1.0 - ratio * ratio
+            value += coordinates[at] - 0.5 * ratio * ratio + 0.5 * coordinates[at] ** 2  # no normal stands behind it
+    return value
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _fill_residual(
+    j: int, coordinates: Floats, rows: ShareRows, own: Floats, scales: Floats, shift: Floats, residual: Floats
+) -> tuple[float, float]:
+    """Residuals of one product with its effect left in; their mean, and squares around it."""
+    m, c, at_market = rows.of_product.shape[1], rows.x.shape[1], len(rows.mean) + 3
+    centre, total, squares = 0.0, 0.0, 0.0
+    for a in range(m):
+        centre += rows.of_product[j, a] * own[a]
+    for i in range(rows.first[j], rows.first[j + 1]):
+        reaction = own[m]
+        if rows.markets:
+            reaction += scales[2] * coordinates[at_market + rows.market[i]]
+        s = rows.y[i] - centre - reaction * rows.price[i] - scales[4] * shift[i]
+        for a in range(c):
+            s -= rows.x[i, a] * own[m + 1 + a]
+        residual[i] = s
+        total += s
+    middle = total / (rows.first[j + 1] - rows.first[j])
+    for i in range(rows.first[j], rows.first[j + 1]):
+        squares += (residual[i] - middle) ** 2
+    return middle, squares
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _add_product(
+    j: int,
+    coordinates: Floats,
+    rows: ShareRows,
+    own: Floats,
+    scales: Floats,
+    shift: Floats,
+    residual: Floats,
+    slope: Floats,
+    gradient: Floats,
+    at_stage: int,
+) -> float:
+    """Log likelihood of one product, its effect integrated out; `residual` becomes the slope in each row's mean."""
+    m, c, q, linear = rows.of_product.shape[1], rows.x.shape[1], rows.z.shape[1], len(rows.mean)
+    noise, spread, between, stage, lam = scales[0], scales[1], scales[2], scales[3], scales[4]
+    middle, squares = _fill_residual(j, coordinates, rows, own, scales, shift, residual)
+    length = rows.first[j + 1] - rows.first[j]
+    precision = 1.0 / (noise * noise)
+    wide = noise * noise + length * spread * spread + lam * lam * stage * stage
+    value = -(length - 1.0) * coordinates[linear]
+    value -= 0.5 * (math.log(wide) + squares * precision + length * middle * middle / wide)
+    of_wide = 0.5 * (length * middle * middle / (wide * wide) - 1.0 / wide)
+    gradient[linear] += squares * precision - (length - 1.0) + 2.0 * noise * noise * of_wide
+    if rows.markets:
+        gradient[linear + 1] += 2.0 * spread * spread * length * of_wide
+    if q:
+        gradient[at_stage] += 2.0 * lam * stage * stage * of_wide * rows.scale[4]
+        gradient[at_stage + 1 + q] += 2.0 * lam * lam * stage * stage * of_wide
+    pull = 0.0
+    for i in range(rows.first[j], rows.first[j + 1]):
+        g = (residual[i] - middle) * precision + middle / wide
+        residual[i] = g
+        pull += g
+        slope[m] += g * rows.price[i]
+        for a in range(c):
+            slope[m + 1 + a] += g * rows.x[i, a]
+        if rows.markets:
+            at = linear + 3 + rows.market[i]
+            gradient[at] += between * g * rows.price[i]
+            gradient[linear + 2] += between * g * rows.price[i] * coordinates[at]
+    for a in range(m):
+        slope[a] += pull * rows.of_product[j, a]
+    return value
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _add_shift(
+    rows: ShareRows, scales: Floats, pull: Floats, shift: Floats, error: Floats, gradient: Floats, at_stage: int
+) -> None:
+    """Gradient of what stands behind the shift: lambda, the first stage, its scale and the controls' coordinates."""
+    n, q, b = len(rows.y), rows.z.shape[1], rows.basis.shape[1]
+    stage, lam, at_sigma = scales[3], scales[4], at_stage + 1 + q
+    of_slope = np.zeros(q)
+    for i in range(n):
+        gradient[at_stage] += pull[i] * shift[i] * rows.scale[4]
+        gradient[at_sigma] += pull[i] * lam * (shift[i] - error[i])
+        for a in range(b):
+            gradient[at_sigma + 1 + a] += pull[i] * lam * stage * rows.basis[i, a]
+        for a in range(q):
+            of_slope[a] -= pull[i] * lam * rows.z[i, a]
+    for a in range(q):
+        for k in range(q):
+            gradient[at_stage + 1 + k] += of_slope[a] * rows.factor[a, k]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
