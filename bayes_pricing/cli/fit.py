@@ -26,6 +26,7 @@ def fit(
     ] = "auto",
     noise_by: Literal["common", "category", "item"] | None = None,
     randomised_price: bool = False,
+    compare_models: Annotated[bool, Parameter(negative=())] = False,
     terms: TermFlags | None = None,
     choice: ChoiceFlags | None = None,
     seed: int = 1,
@@ -46,6 +47,8 @@ def fit(
         What shares one residual variance under a log-normal model; left out, items with 30 rows or more have their own.
     randomised_price
         Prices were set by chance: differences between items may be read as the effect of price.
+    compare_models
+        Fit every family that the data allow and score each by leave-one-out; `auto` then takes a clearly better one.
     seed
         Same seed, same answer.
     out
@@ -56,13 +59,14 @@ def fit(
     from bayes_pricing.cli.choice_families import fit_family
     from bayes_pricing.demand.design import ModelRequest
     from bayes_pricing.demand.fit import fit_demand
+    from bayes_pricing.demand.model_comparison import fit_compared
     from bayes_pricing.demand.terms import TermRequest
     from bayes_pricing.errors import Refusal, SpecError
     from bayes_pricing.registry import save_fit
     from bayes_pricing.storage import require_free
 
     if model in FAMILIES:
-        if terms is not None or noise_by is not None or out is not None:
+        if terms is not None or noise_by is not None or out is not None or compare_models:
             raise SpecError(f"--model {model} has no further terms and is not saved: leave such flags and --out out.")
         return fit_family(
             FamilyRequest(
@@ -103,7 +107,8 @@ def fit(
     with progress_bar() as progress:
         panel = sales.panel(roles or RoleFlags())
         try:
-            fitted = fit_demand(panel, request, settings, seed=seed, progress=progress)
+            fitter = fit_compared if compare_models else fit_demand
+            fitted = fitter(panel, request, settings, seed=seed, progress=progress)
         except Refusal as refusal:
             return refused_before_sampling(refusal.findings)
     if not fitted.diagnostics.passed:
@@ -180,7 +185,7 @@ def fit_json(fitted: DemandFit) -> dict[str, object]:
 
 def fit_text(fitted: DemandFit, out: Path | None) -> str:
     """The answer for people: what was fitted, elasticities above the items, what is to be known."""
-    from bayes_pricing.cli.text import attribute_lines, elasticity_lines, finding_lines, role_words
+    from bayes_pricing.cli.text import attribute_lines, elasticity_lines, finding_lines, role_words, score_lines
 
     spec, diagnostics = fitted.posterior.spec, fitted.diagnostics
     lines = [
@@ -192,6 +197,7 @@ def fit_text(fitted: DemandFit, out: Path | None) -> str:
         *elasticity_lines(fitted.posterior),
         *attribute_lines(fitted.posterior),
     ]
+    lines += ["", *score_lines(fitted.choice.scores)] if fitted.choice.scores else []
     lines += ["", *finding_lines(fitted.findings)] if fitted.findings else []
     lines += ["", f"Saved to {out}."] if out is not None else []
     return "\n".join(lines)

@@ -10,6 +10,7 @@ import polars as pl
 
 if TYPE_CHECKING:
     from bayes_pricing.data.roles import ColumnRoles
+    from bayes_pricing.demand.choice_of_model import ModelScore
     from bayes_pricing.demand.posterior import DemandPosterior
     from bayes_pricing.errors import Finding
     from bayes_pricing.pricing.decision import Estimate, PortfolioDecision, PriceDecision
@@ -42,6 +43,15 @@ def elasticity_lines(posterior: DemandPosterior, truth: Mapping[str, float] | No
     alone = table.filter(pl.col("prior_only"))
     if alone.height:
         lines.append(f"{alone.height:,} items have no price variation of their own and lean on their category.")
+    return lines
+
+
+def score_lines(scores: Sequence[ModelScore]) -> list[str]:
+    """Families compared by leave-one-out, best first; those refused with the reason."""
+    lines = ["Families by leave-one-out (expected log density of left-out rows, less that of the best):"]
+    for score in scores:
+        found = score.refused or f"{score.difference:+.1f} (standard error {score.standard_error:.1f})"
+        lines.append(f"  {score.model}: {found}")
     return lines
 
 
@@ -105,9 +115,11 @@ def decision_lines(decision: PriceDecision, changes: int = LARGEST_CHANGES, *, p
     if not portfolio.feasible:
         broken = ", ".join(name for name, amount in portfolio.residuals if amount > 0)
         lines.append(f"These prices break limits: {broken}.")
+    bound = f"{portfolio.upper_bound:+,.0f} {money} of {decision.objective}"
     lines.append(
-        f"The best allowed prices cannot bring more than {portfolio.upper_bound:+,.0f} {money} of {decision.objective} "
-        f"(engine: {portfolio.engine})."
+        f"The best allowed prices cannot bring more than {bound} (engine: {portfolio.engine})."
+        if portfolio.certified
+        else f"Not certified: {bound} is the best that was found (engine: {portfolio.engine})."
     )
     boldest = boldest_changes(decision, changes)
     lines += ["", "Largest changes:"] if boldest else []

@@ -1,4 +1,4 @@
-"""Which family suits the data, and why: named rules on zeros, whole numbers, size and dispersion."""
+"""Which family suits the data, and why: named rules on zeros, whole numbers, size and dispersion, and scores by LOO."""
 
 from __future__ import annotations
 
@@ -14,6 +14,39 @@ POISSON_DISPERSION = 1.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelScore:
+    """How well one model predicts rows that were left out (leave-one-out by importance sampling, PSIS-LOO).
+
+    Attributes
+    ----------
+    model : str
+        As ``--model`` takes it.
+    elpd : float or None
+        Expected log predictive density of all rows; None where the model was refused. Counts and log-normal sales stand
+        on one footing: of whole units the log-normal's is the probability of the unit around each.
+    difference : float or None
+        Less that of the best model: zero or negative.
+    standard_error : float or None
+        Of the difference.
+    effective_parameters : float or None
+        What the fit itself gains on the rows it saw.
+    largest_pareto_k, rough_share : float or None
+        Largest Pareto k of the rows looked at, and the share of them with a k over 0.7: more than a few make it rough.
+    refused : str
+        Why the model has no score; empty where it has one.
+    """
+
+    model: str
+    elpd: float | None = None
+    difference: float | None = None
+    standard_error: float | None = None
+    effective_parameters: float | None = None
+    largest_pareto_k: float | None = None
+    rough_share: float | None = None
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChoice:
     """The likelihood that was chosen, the reason, and what else would have been possible.
 
@@ -23,7 +56,7 @@ class ModelChoice:
     reason : str
         One sentence.
     alternatives : tuple of str
-        Likelihoods that the data allow and that were not chosen.
+        Likelihoods that the data allow and that were not chosen; ``student_t`` is the log-normal with heavy tails.
     zero_share : float in [0, 1]
         Rows that sold nothing.
     mean_quantity : float
@@ -31,6 +64,8 @@ class ModelChoice:
     dispersion : float or None
         Variance over mean of units within an item at one price, weighted by the mean; 1 under a Poisson law, None
         where no item was seen twice at one price.
+    scores : tuple of ModelScore
+        The models compared by LOO, best first; empty where that was not asked for.
     """
 
     likelihood: Likelihood
@@ -39,6 +74,7 @@ class ModelChoice:
     zero_share: float
     mean_quantity: float
     dispersion: float | None
+    scores: tuple[ModelScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,19 +147,31 @@ def choose_likelihood(facts: QuantityFacts) -> ModelChoice:
     if not facts.whole:
         if facts.zero_share > 0:
             raise Refusal([_zeros_finding(facts.zero_share, fractions=True)])
-        return _choice("lognormal", "units are not whole numbers and every row sold something", (), facts)
+        return _choice("lognormal", "units are not whole numbers and every row sold something", facts)
     if facts.zero_share == 0 and facts.mean >= SMALL_COUNT:
         reason = f"{zeros} and a row sells {facts.mean:.0f} units on average, so log units are well behaved"
-        return _choice("lognormal", reason, ("negative_binomial", "poisson"), facts)
+        return _choice("lognormal", reason, facts)
     size = f"{zeros} and a row sells {facts.mean:.2g} units on average: these are counts"
     if facts.dispersion is None:
         reason = f"{size}, and no price was repeated so that extra variance cannot be ruled out"
-        return _choice("negative_binomial", reason, ("poisson",), facts)
+        return _choice("negative_binomial", reason, facts)
     if facts.dispersion <= POISSON_DISPERSION:
         reason = f"{size}, and their variance is {facts.dispersion:.2f} times their mean at one price"
-        return _choice("poisson", reason, ("negative_binomial",), facts)
+        return _choice("poisson", reason, facts)
     reason = f"{size} whose variance is {facts.dispersion:.1f} times their mean at one price"
-    return _choice("negative_binomial", reason, ("poisson",), facts)
+    return _choice("negative_binomial", reason, facts)
+
+
+def possible_models(facts: QuantityFacts) -> tuple[str, ...]:
+    """Models that have a probability for such units: counts need whole ones, logs need every row to sell.
+
+    Examples
+    --------
+    >>> possible_models(QuantityFacts(rows=10, zero_share=0.1, mean=2.0, whole=True, dispersion=1.0))
+    ('negative_binomial', 'poisson')
+    """
+    counts = ("negative_binomial", "poisson") if facts.whole else ()
+    return (*counts, *(("lognormal", "student_t") if facts.zero_share == 0 else ()))
 
 
 def refuse_zeros_under_logs(likelihood: Likelihood, facts: QuantityFacts) -> None:
@@ -152,11 +200,11 @@ def _zeros_finding(share: float, *, fractions: bool) -> Finding:
     )
 
 
-def _choice(likelihood: Likelihood, reason: str, alternatives: tuple[str, ...], facts: QuantityFacts) -> ModelChoice:
+def _choice(likelihood: Likelihood, reason: str, facts: QuantityFacts) -> ModelChoice:
     return ModelChoice(
         likelihood=likelihood,
         reason=reason,
-        alternatives=alternatives,
+        alternatives=tuple(name for name in possible_models(facts) if name != likelihood),
         zero_share=facts.zero_share,
         mean_quantity=facts.mean,
         dispersion=facts.dispersion,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,9 @@ PROBABILITIES = (0.5, 0.8, 0.95)
 COVERAGE_TOLERANCE = 0.05
 ROWS_AT_ONCE = 250
 DRAWS = 400
+FAR = 0.00135
+"""Probability of a normal number beyond three sds, on one side."""
+HEAVY_RATIO, FEWEST_FAR = 3.0, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,6 +70,8 @@ def check_predictions(posterior: DemandPosterior, rows: pl.DataFrame, *, seed: i
     likelihood = posterior.spec.likelihood
     coverage = tuple((p, float(np.mean(np.abs(pit - 0.5) <= p / 2))) for p in PROBABILITIES)
     findings = tuple(_finding(p, share, likelihood) for p, share in coverage if _is_off(p, share, rows.height))
+    if likelihood == "lognormal" and posterior.spec.errors == "gaussian":
+        findings = (*findings, *_heavy_tails(pit))
     return PredictiveCheck(pit=pit, coverage=coverage, findings=findings)
 
 
@@ -89,21 +95,64 @@ def _finding(probability: float, share: float, likelihood: str) -> Finding:
     )
 
 
-def _transforms(posterior: DemandPosterior, rows: pl.DataFrame, rng: np.random.Generator) -> Floats:
-    """Probability integral transforms of some rows."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RowLaws:
+    """The laws of some rows' sales under draws of a posterior.
+
+    Attributes
+    ----------
+    likelihood : str
+    log_rate : array (draws, rows)
+        Log of the median of log-normal sales, or of the mean of counts.
+    sd : array (draws, rows) or None
+        Residual sd of log units (the scale of Student-t errors); None for counts.
+    degrees : array (draws, 1) or None
+        Degrees of freedom of Student-t errors.
+    size : array (draws, 1) or None
+        Of the negative binomial.
+    """
+
+    likelihood: str
+    log_rate: Floats
+    sd: Floats | None = None
+    degrees: Floats | None = None
+    size: Floats | None = None
+
+    def log_units_law(self) -> Any:
+        """Distribution of log units, a frozen scipy distribution of shape (draws, rows)."""
+        if self.degrees is not None:
+            return stats.t(self.degrees, loc=self.log_rate, scale=self.sd)
+        return stats.norm(loc=self.log_rate, scale=self.sd)
+
+    def count_law(self) -> Any:
+        """Distribution of counts, a frozen scipy distribution of shape (draws, rows)."""
+        mean = np.exp(self.log_rate)
+        return stats.poisson(mean) if self.size is None else stats.nbinom(self.size, self.size / (self.size + mean))
+
+
+def row_laws(posterior: DemandPosterior, rows: pl.DataFrame, draws: int = DRAWS) -> RowLaws:
+    """What a posterior says of single rows, from at most `draws` draws, chain after chain.
+
+    Parameters
+    ----------
+    posterior : DemandPosterior
+    rows : DataFrame
+        As :func:`check_predictions` takes them.
+    draws : int
+    """
     spec = posterior.spec
     names = rows["item"].unique().sort().to_list()
     position = {name: at for at, name in enumerate(names)}
     at = np.array([position[name] for name in rows["item"]])
     items = posterior.items.filter(pl.col("item").is_in(names)).sort("item")
-    coefficients = _thinned(posterior.coefficients("item", names).to_numpy())[:, at]
+    coefficients = _thinned(posterior.coefficients("item", names).to_numpy(), draws)[:, at]
     own = [*spec.controls, *spec.deviations]
     controls = [*own, *spec.shared_controls]
-    shared = _thinned(posterior.shared().to_numpy())
+    shared = _thinned(posterior.shared().to_numpy(), draws)
     effects = [coefficients[:, :, 2 + index] for index in range(len(own))]
     effects += [shared[:, None, index] for index in range(len(spec.shared_controls))]
     exposure = rows["exposure"].to_numpy() if "exposure" in rows.columns else np.ones(rows.height)
-    log_units = log_demand(
+    log_rate = log_demand(
         level=coefficients[:, :, 0],
         elasticity=coefficients[:, :, 1],
         log_price=np.log(rows["price"].to_numpy()),
@@ -112,29 +161,57 @@ def _transforms(posterior: DemandPosterior, rows: pl.DataFrame, rng: np.random.G
         controls=[rows[name].to_numpy() - items[f"mean_{name}"].to_numpy()[at] for name in controls],
         log_exposure=np.log(exposure),
     )
-    quantity = rows["quantity"].to_numpy()
-    if spec.likelihood == "lognormal":
-        sd = np.sqrt(2.0 * _thinned(posterior.log_smearing(names).to_numpy())[:, at])
-        return _mean_over_draws(stats.norm.cdf(np.log(quantity), loc=log_units, scale=sd))
-    below, upto = _count_cdf(posterior, quantity - 1.0, log_units), _count_cdf(posterior, quantity, log_units)
+    if spec.likelihood == "poisson":
+        return RowLaws(likelihood=spec.likelihood, log_rate=log_rate)
+    hyper = posterior.hyper() if spec.likelihood != "lognormal" or spec.errors == "student_t" else None
+    if hyper is None:
+        sd = np.sqrt(2.0 * _thinned(posterior.log_smearing(names).to_numpy(), draws)[:, at])
+        return RowLaws(likelihood=spec.likelihood, log_rate=log_rate, sd=sd)
+    if spec.likelihood == "negative_binomial":
+        size = _thinned(hyper["overdispersion"].to_numpy(), draws)[:, None] ** -2.0
+        return RowLaws(likelihood=spec.likelihood, log_rate=log_rate, size=size)
+    place = {name: index for index, name in enumerate(posterior.items["item"])}
+    own_place = np.array([place[name] for name in rows["item"]])
+    return RowLaws(
+        likelihood=spec.likelihood,
+        log_rate=log_rate,
+        sd=_thinned(hyper["residual_sd"].to_numpy(), draws)[:, own_place],
+        degrees=_thinned(hyper["degrees"].to_numpy(), draws),
+    )
+
+
+def _heavy_tails(pit: Floats) -> tuple[Finding, ...]:
+    """Warn where many more rows are far off than normal errors allow: their share beyond three sds is 0.27 %."""
+    far, rows = int((np.minimum(pit, 1.0 - pit) < FAR).sum()), len(pit)
+    if rows == 0 or not far > max(FEWEST_FAR, HEAVY_RATIO * 2.0 * FAR * rows):
+        return ()
+    return (
+        Finding(
+            code="heavy_tails",
+            severity="warning",
+            message=f"{far} of {rows} sampled rows lie beyond three sds of their prediction, where normal errors put "
+            f"{2.0 * FAR * rows:.0f}",
+            remedy="fit --model student-t, or let --compare-models decide; look at those weeks",
+        ),
+    )
+
+
+def _transforms(posterior: DemandPosterior, rows: pl.DataFrame, rng: np.random.Generator) -> Floats:
+    """Probability integral transforms of some rows."""
+    laws, quantity = row_laws(posterior, rows), rows["quantity"].to_numpy()
+    if laws.likelihood == "lognormal":
+        return _mean_over_draws(laws.log_units_law().cdf(np.log(quantity)))
+    law = laws.count_law()
+    below, upto = _mean_over_draws(law.cdf(quantity - 1.0)), _mean_over_draws(law.cdf(quantity))
     return below + rng.random(rows.height) * (upto - below)
-
-
-def _count_cdf(posterior: DemandPosterior, quantity: Floats, log_units: Floats) -> Floats:
-    """Posterior predictive distribution function of counts, (rows,)."""
-    mean = np.exp(log_units)
-    if posterior.spec.likelihood == "poisson":
-        return _mean_over_draws(stats.poisson.cdf(quantity, mean))
-    size = _thinned(posterior.hyper()["overdispersion"].to_numpy())[:, None] ** -2.0
-    return _mean_over_draws(stats.nbinom.cdf(quantity, size, size / (size + mean)))
 
 
 def _mean_over_draws(values: ArrayLike) -> Floats:
     return np.asarray(values, dtype=np.float64).mean(axis=0)
 
 
-def _thinned(draws: NDArray[np.float64] | NDArray[np.float32]) -> Floats:
-    """(chain, draw, ...) as at most `DRAWS` evenly spaced draws, chain after chain."""
+def _thinned(draws: NDArray[np.float64] | NDArray[np.float32], most: int) -> Floats:
+    """(chain, draw, ...) as at most `most` evenly spaced draws, chain after chain."""
     flat = draws.reshape(draws.shape[0] * draws.shape[1], *draws.shape[2:])
-    every = max(len(flat) // DRAWS, 1)
+    every = max(len(flat) // most, 1)
     return flat[::every].astype(np.float64)
