@@ -146,7 +146,7 @@ def left_over_noise(
 
     Examples
     --------
-    >>> frame = pl.DataFrame({"item": list("abc") * 4, "price": [1.0, 2.0, 4.0] * 4, "quantity": [8.0, 4.0, 2.0] * 4})
+    >>> frame = pl.DataFrame({"item": list("aaabbb"), "price": [1.0, 2.0, 4.0] * 2, "quantity": [8.0, 4.0, 2.0] * 2})
     >>> fitted = DoubleMachineLearning(seed=1, folds=2, splits=1).fit(SalesRows(frame=frame))
     >>> round(left_over_noise(fitted, SalesRows(frame=frame), "log").smearing, 6)
     1.0

@@ -28,6 +28,7 @@ def compare(
     origins: int = 1,
     horizon: int | None = None,
     seed: int = 1,
+    track: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> Answer:
     """Compare the posterior with regressions, trees and double machine learning: forecasts, elasticities, seconds.
@@ -39,18 +40,24 @@ def compare(
     estimator
         Repeat it to compare only some: posterior, pooled, item_effects, separate, quadratic, cubic, gam, random_forest,
         boosted_trees, ensemble, double_ml. Left out, all of them; with --instrument also uninstrumented_posterior and
-        uninstrumented_double_ml, which take prices as given.
+        uninstrumented_double_ml, which take prices as given. By name only, from the extras boosting and causal:
+        xgboost, lightgbm, doubleml.
     origins
         Points in time before which every estimator is fitted anew and after which it is scored; 0 scores nothing.
     horizon
         Periods scored after each origin; left out, a sixth of all periods shared by the origins.
     seed
         Same seed, same answer.
+    track
+        URI of an MLflow store that keeps scores and tables too, e.g. sqlite:///runs.db (needs the extra `mlflow`).
     json
         One JSON document on standard output.
     """
     from bayes_pricing.baselines.suite import ESTIMATORS, UNINSTRUMENTED, compare_estimators
+    from bayes_pricing.tracking import check_store, track_comparison
 
+    if track is not None:
+        check_store(track)
     with progress_bar() as progress:
         panel = sales.panel(roles or RoleFlags())
         periods = panel.summary.periods if panel.roles.period is not None else 0
@@ -65,8 +72,15 @@ def compare(
             sampler=(sampler or SamplerFlags()).settings(),
             progress=progress,
         )
+    lines = compare_lines(compared, scored, length)
+    tracked = None
+    if track is not None:
+        asked = {"sales": panel.summary.data_hash, "origins": scored, "horizon": length, "seed": seed}
+        tracked = track_comparison(track, compared, asked).run
+        lines += ["", f"Tracked as run {tracked}."]
     document = {
         "status": "ok",
+        "tracked_run": tracked,
         "origins": scored,
         "horizon": length if scored else None,
         "estimators": compared.table.to_dicts(),
@@ -76,7 +90,7 @@ def compare(
         "partial_dependence": compared.dependence.to_dicts(),
         "findings": list(compared.findings),
     }
-    return Answer(document=document, text="\n".join(compare_lines(compared, scored, length)))
+    return Answer(document=document, text="\n".join(lines))
 
 
 def compare_lines(compared: Comparison, origins: int, horizon: int) -> list[str]:

@@ -18,9 +18,10 @@ from bayes_pricing.cli.plan_test import plan_test
 from bayes_pricing.cli.read_test import read_test
 from bayes_pricing.cli.recommend import recommend
 from bayes_pricing.cli.report import report
+from bayes_pricing.cli.track import track
 from bayes_pricing.errors import PanelError, PricingError, Refusal, SpecError
 
-COMMANDS = (check, fit, compare, recommend, explain, plan_test, read_test, report)
+COMMANDS = (check, fit, compare, recommend, explain, plan_test, read_test, report, track)
 GROUP = "bayes_pricing.commands"
 CLOSED_PIPE = 141  # 128 + SIGPIPE
 

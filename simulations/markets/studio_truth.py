@@ -231,7 +231,7 @@ def expected_revenue(truth: StudioTruth, levers: pl.DataFrame) -> Floats:
     ...                       "new_members": [40], "staff_utilisation": [1.0], "upsell": [0.0], "classes": [500],
     ...                       "members": [400]})
     >>> round(float(expected_revenue(truth, month)[0]))  # 400 members, half of their visits, the classes hold them all
-    29980
+    29984
     """
     return _Month.of(truth, levers).revenue
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from datetime import date
 from pathlib import Path
@@ -71,7 +72,8 @@ def read_truth_file[T: DataclassInstance](path: Path, name: str, kind: type[T], 
             raise ValueError("another format")
         hints = get_type_hints(kind)
         values = {key: _typed(value, hints[key]) for key, value in document.items() if key != "settings"}
-        return kind(settings=_settings(document["settings"], settings), **values)
+        build: Callable[..., T] = kind
+        return build(settings=_settings(document["settings"], settings), **values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{path} is no {name} file: simulate the market again.") from error
 

@@ -76,7 +76,7 @@ def filter_learners(market: TutoringMarket, week: int) -> Known:
     >>> from simulations.markets.tutoring import TutoringSettings, simulate_tutoring
     >>> settings = TutoringSettings(learners=500, mentors=20, sessions=40, subjects=4, expected_bookings=2_000)
     >>> known = filter_learners(simulate_tutoring(settings, seed=1), 40)
-    >>> bool((known.from_tables.sum(axis=1) <= 1 + 1e-12).all()), known.from_truth.sum(axis=1).max()
+    >>> bool((known.from_tables.sum(axis=1) <= 1 + 1e-12).all()), float(known.from_truth.sum(axis=1).max())
     (True, 1.0)
     """
     truth, stay = market.truth, market.stay
