@@ -31,7 +31,7 @@ Log units of a brand in each store and week on the log prices of all eleven bran
 its own coefficients and its own noise. "Listed" are the population elasticities of bayesm's hierarchical linear model.
 With `--correlated price` only a store's level and own-price elasticity correlate; with `all` all fourteen do. Four
 chains of {draws} draws after {tune} of warm-up, brands side by side on all cores; seconds include the diagnostics gate
-and the check of predictions. Written by `python -m simulations.studies.orange_juice FILE` from the file of 106,139 store
+and the check of predictions. Written by `python -m simulations.studies.orange_juice FILE` from the 106,139 store
 weeks.
 """
 
