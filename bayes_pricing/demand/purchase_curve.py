@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba as nb
 import numpy as np
 import xarray as xr
-from scipy.special import expit, gammaln
+from scipy.special import expit
 
 from bayes_pricing.demand.purchase import PRICE, PurchasePosterior
-from bayes_pricing.demand.purchase_data import Floats, Integers, group_offers
+from bayes_pricing.demand.purchase_data import Floats, PurchaseData, group_offers
 from bayes_pricing.errors import Finding, SpecError
 
 GRID = 41
 CUSTOMERS = 1000
 LOO_DRAWS = 1000
-LOO_ROWS = 3000
+LOO_OFFERS = 3000
 ROWS_AT_ONCE = 500
 CELLS_AT_ONCE = 2_000_000
 PARETO_LIMIT = 0.7
@@ -229,7 +229,7 @@ class LooScore:
     ----------
     shape : str
     elpd : float
-        Expected log predictive density of all rows; larger is better.
+        Expected log predictive density of all offers; larger is better.
     standard_error : float
     effective_parameters : float
     worst_pareto_k : float
@@ -252,9 +252,9 @@ class LooComparison:
     scores : tuple of LooScore
         Best first.
     difference, standard_error : float
-        Score of the best less that of the other, and its standard error, row by row.
-    rows : int
-        Rows predicted: all, or a seeded sample of 3,000.
+        Score of the best less that of the other, and its standard error, offer by offer.
+    offers : int
+        Offers predicted: all, or a seeded sample of 3,000 where more differ.
     chosen : str
         The simpler one (logistic) unless the curve is better by over two standard errors.
     reason : str
@@ -263,13 +263,15 @@ class LooComparison:
     scores: tuple[LooScore, ...]
     difference: float
     standard_error: float
-    rows: int
+    offers: int
     chosen: str
     reason: str
 
 
 def compare_purchase(logistic: PurchasePosterior, curve: PurchasePosterior) -> LooComparison:
-    """Compare the logistic model with the falling curve by leave-one-out prediction of rows.
+    """Compare the logistic model with the falling curve by leaving out one offer at a time.
+
+    Offers counted in one row are left out one by one, so that counts and single rows give the same scores.
 
     References
     ----------
@@ -283,56 +285,68 @@ def compare_purchase(logistic: PurchasePosterior, curve: PurchasePosterior) -> L
     """
     if logistic.data is not curve.data:
         raise SpecError("Two models can be compared on the same offers only; fit both to one PurchaseData.")
+    cells, weight = _outcomes(logistic.data, logistic.seed)
+    offers = float(weight.sum())
     points, scores = [], []
-    rows = np.arange(len(logistic.data.price))
-    if len(rows) > LOO_ROWS:
-        rows = np.random.default_rng(logistic.seed).choice(rows, size=LOO_ROWS, replace=False)
     for posterior in (logistic, curve):
-        elpd, khat, effective = _leave_one_out(posterior, rows)
+        elpd, khat, effective = _leave_one_out(posterior, cells, weight)
         points.append(elpd)
         scores.append(
             LooScore(
                 shape=posterior.shape,
-                elpd=float(elpd.sum()),
-                standard_error=float(np.sqrt(len(elpd) * elpd.var())),
-                effective_parameters=float(effective.sum()),
+                elpd=float(weight @ elpd),
+                standard_error=_error_of_sum(elpd, weight),
+                effective_parameters=float(weight @ effective),
                 worst_pareto_k=float(khat.max()),
             )
         )
     gain = points[1] - points[0]
-    difference, error = float(gain.sum()), float(np.sqrt(len(gain) * gain.var()))
+    difference, error = float(weight @ gain), _error_of_sum(gain, weight)
     unsure = max(score.worst_pareto_k for score in scores) > PARETO_LIMIT
     better = difference > CLOSE * error and not unsure
-    words = f"the curve's LOO score is {difference:+.1f} (se {error:.1f}) from the logistic's on {len(rows):,} rows"
+    words = f"the curve's LOO score is {difference:+.1f} (se {error:.1f}) from the logistic's on {offers:,.0f} offers"
     if unsure:
-        words += ", which one row decides too much of (Pareto k over 0.7)"
+        words += ", which one offer decides too much of (Pareto k over 0.7)"
     return LooComparison(
         scores=tuple(sorted(scores, key=lambda score: -score.elpd)),
         difference=abs(difference),
         standard_error=error,
-        rows=len(rows),
+        offers=int(offers),
         chosen="curve" if better else "logistic",
         reason=words + ("" if better else ", no reason to leave the simpler one"),
     )
 
 
-def _leave_one_out(posterior: PurchasePosterior, chosen: Integers) -> tuple[Floats, Floats, Floats]:
-    """Score, Pareto k and effective parameters of the chosen rows; equal rows are worked out once."""
+def _error_of_sum(values: Floats, weight: Floats) -> float:
+    """Standard error of a sum over offers, `weight` of them at each value."""
+    mean = float(weight @ values / weight.sum())
+    return math.sqrt(weight.sum() * float(weight @ (values - mean) ** 2) / weight.sum())
+
+
+def _outcomes(data: PurchaseData, seed: int) -> tuple[PurchaseData, Floats]:
+    """Distinct offers with each outcome, and how many there were; of too many a seeded sample."""
+    cells = group_offers(data)
+    counts = np.concatenate([cells.bought, cells.trials - cells.bought]).astype(np.int64)
+    if (counts > 0).sum() > LOO_OFFERS:
+        counts = np.random.default_rng(seed).multivariate_hypergeometric(counts, LOO_OFFERS, method="count")
+    n = len(cells.price)
+    kept = np.flatnonzero(counts)
+    at, bought = kept % n, (kept < n).astype(float)
+    chosen = replace(cells, price=cells.price[at], bought=bought, trials=np.ones(len(kept)), other=cells.other[at])
+    return chosen, counts[kept].astype(float)
+
+
+def _leave_one_out(posterior: PurchasePosterior, cells: PurchaseData, weight: Floats) -> tuple[Floats, Floats, Floats]:
+    """Score, Pareto k and effective parameters of leaving out one offer of each kind."""
     from arviz_stats.base.array import array_stats  # imported here: a second that callers without LOO need not pay
 
-    data = posterior.data
-    rows = np.column_stack([data.price, data.bought, data.trials, data.other])[chosen]
-    _, unique, at = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    first = chosen[unique]
     chains = posterior.beta.shape[0]
     every = slice(None, None, max(chains * posterior.beta.shape[1] // LOO_DRAWS, 1))
-    found = np.empty((3, len(first)))
-    for start in range(0, len(first), ROWS_AT_ONCE):
-        part = first[start : start + ROWS_AT_ONCE]
-        predictor = posterior.level(data.other[part], every) + posterior.of_price(data.price[part], every)
-        bought, trials = data.bought[part], data.trials[part]
-        ways = gammaln(trials + 1.0) - gammaln(bought + 1.0) - gammaln(trials - bought + 1.0)
-        chances = bought * predictor - trials * np.logaddexp(0.0, predictor) + ways
-        found[:, start : start + len(part)] = array_stats.loo(chances[None], chain_axis=0, draw_axis=1)
-    elpd, khat, effective = found[:, at.ravel()]
+    found = np.empty((3, len(weight)))
+    for start in range(0, len(weight), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        predictor = posterior.level(cells.other[part], every) + posterior.of_price(cells.price[part], every)
+        chances = cells.bought[part] * predictor - np.logaddexp(0.0, predictor)
+        found[:, part] = array_stats.loo(chances[None], chain_axis=0, draw_axis=1)
+    elpd, khat, effective = found
     return elpd, khat, effective

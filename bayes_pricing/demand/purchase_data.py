@@ -14,7 +14,6 @@ from scipy.interpolate import BSpline
 from bayes_pricing.errors import Finding, PanelError, Problem, Refusal
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 SMALLEST_SHARE = 1e-9
 """Share of the price's variation that must be left once the other columns are taken out."""
