@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import polars as pl
 
 from bayes_pricing.data.roles import ColumnRoles
+
+BIN = 0.01
+"""Width in log price of the steps in which rows are counted."""
 
 
 def item_table(frame: pl.LazyFrame, roles: ColumnRoles) -> pl.DataFrame:
@@ -29,20 +34,26 @@ def item_table(frame: pl.LazyFrame, roles: ColumnRoles) -> pl.DataFrame:
             last_period=period.max() if dated else nothing,
             cost_period=period.filter(known).max() if dated and costed else nothing,
             within_sd_log_price=log_price.std().fill_null(0.0),
+            sold_out_share=pl.col("sold_out").cast(pl.Float64).mean()
+            if roles.sold_out is not None
+            else pl.lit(None, dtype=pl.Float64).first(),
             **{f"mean_{name}": pl.col(name).mean() for name in (*roles.controls, *roles.shared_controls)},
         )
         .collect(engine="streaming")
     )
     prices = _latest(frame, table, dated=dated, costed=costed)
     means = [name for name in table.columns if name.startswith("mean_")]
+    seen = _prices_seen(frame, prices, dated=dated)
     return (
         table.join(prices, on="item")
+        .join(seen, on="item")
         .select(
             "item",
             *roles.levels,
             "current_price",
             *("reference_log_price", "lowest_price", "highest_price", "distinct_prices"),
             *("rows", "units_per_period", "cost", "exposure", "first_period", "last_period", "within_sd_log_price"),
+            *("last_other_price", "sold_out_share", "price_counts"),
             *means,
         )
         .sort("item")
@@ -58,3 +69,33 @@ def _latest(frame: pl.LazyFrame, table: pl.DataFrame, *, dated: bool, costed: bo
         cost = pl.col("cost").filter(pl.col("period") == pl.col("cost_period")).mean() if costed else cost
     ends = table.lazy().select("item", "last_period", "cost_period")
     return frame.join(ends, on="item").group_by("item").agg(current_price=price, cost=cost).collect(engine="streaming")
+
+
+def _prices_seen(frame: pl.LazyFrame, prices: pl.DataFrame, *, dated: bool) -> pl.DataFrame:
+    """Rows of each item by step of log price, as text, and the last period with a price other than today's."""
+    step = (pl.col("price").log() / BIN).round().cast(pl.Int32)
+    last = pl.col("period").max() if dated else pl.lit(None, dtype=pl.Int64).first()
+    counts = frame.group_by("item", step.alias("step")).agg(rows=pl.len(), last=last).collect(engine="streaming")
+    today = prices.select("item", today=(pl.col("current_price").log() / BIN).round().cast(pl.Int32))
+    return (
+        counts.join(today, on="item")
+        .sort("item", "step")
+        .group_by("item", maintain_order=True)
+        .agg(
+            price_counts=pl.format("{}:{}", "step", "rows").str.join(" "),
+            last_other_price=pl.col("last").filter(pl.col("step") != pl.col("today")).max(),
+        )
+    )
+
+
+def rows_near(price_counts: str, price: float, reach: float) -> int:
+    """Rows whose price was within a share of a price, from an item table's ``price_counts`` (to half a per cent).
+
+    Examples
+    --------
+    >>> rows_near("69:34 83:50", 2.0, 0.05)  # 34 rows near 1.99, 50 near 2.29
+    34
+    """
+    centre, width = math.log(price) / BIN, math.log1p(reach) / BIN + 0.5
+    pairs = (pair.split(":") for pair in price_counts.split())
+    return sum(int(rows) for step, rows in pairs if abs(int(step) - centre) <= width)

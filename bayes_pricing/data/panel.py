@@ -153,8 +153,10 @@ class SalesPanel:
             ``item``, the levels, ``current_price`` (mean of the last period's rows; without periods the geometric
             mean), ``reference_log_price`` (mean log price), ``lowest_price``, ``highest_price``, ``distinct_prices``,
             ``rows``, ``units_per_period`` (mean over rows), ``cost`` (last known, or null), ``exposure`` (mean per
-            row, 1 without the role), ``first_period``, ``last_period``, ``within_sd_log_price`` (0 for one row), and
-            ``mean_<control>`` for each control and shared control.
+            row, 1 without the role), ``first_period``, ``last_period``, ``within_sd_log_price`` (0 for one row),
+            ``last_other_price`` (last period whose price differed from today's by about 1 % or more, null for none),
+            ``sold_out_share`` (share of rows sold out, null without the role), ``price_counts`` (rows by step of 0.01
+            in log price, as text ``step:rows``), and ``mean_<control>`` for each control and shared control.
 
         Examples
         --------

@@ -158,7 +158,7 @@ def category_curve(posterior: DemandPosterior, decision: PriceDecision, item: st
 
 
 def joint_flip_point(curve: CategoryCurve, price: float, *, fee: float | None = None) -> FlipPoint:
-    r"""What an item's elasticity or unit cost would have to be for today's price to be best for its category, or as good.
+    r"""What an item's elasticity or cost would have to be for today's price to be best for its category, or as good.
 
     .. math:: \varepsilon^*_i = -\frac{k p_0 Q_i + \sum_{j \ne i} E[v_j q_j \varepsilon_{ji}]}{v_i(p_0)\, Q_i}, \qquad
               \varepsilon_{=} = \frac{\log \frac{v_i(p_0) Q_i + M(p_0) - M(p_1)}{v_i(p_1) Q_i}}{\log (p_1 / p_0)}

@@ -110,8 +110,8 @@ def _tail(problem: Problem, seed: int) -> TailMean | None:
 def _climbed(
     problem: Problem, blocks: list[CrossedBlock], functional: Functional | None, seed: int, *, laddered: bool
 ) -> JointPrices | None:
-    shortfall, ladder = problem.limits.shortfall, problem.limits.ladder
-    rungs = None if ladder is None or not laddered else [ladder_rungs(block, ladder) for block in blocks]
+    shortfall = problem.limits.shortfall
+    rungs = _rungs(problem, blocks) if laddered else None
     return maximize_joint(
         [block.money for block in blocks], seed=seed, functional=functional, tail=_tail(problem, seed),
         floor=-np.inf if shortfall is None else -shortfall.amount, rungs=rungs,
@@ -160,7 +160,7 @@ def _solved(
     if climbed is None:
         if len(_searched_limits(problem.limits)) > 0:
             raise Refusal(unattainable_jointly(rules, tuple(blocks), _wish(problem, blocks, functional, seed)))
-        raise Refusal([_unattainable(blocks, _tail(problem, seed), problem.limits.shortfall, seed)])
+        raise Refusal([_unattainable(problem, blocks, seed)])
     relaxed = _answer(problem, blocks, climbed, functional)
     if not _searched_limits(problem.limits):
         return relaxed
@@ -220,18 +220,22 @@ def _without_limits(
     return _answer(free, blocks, found, functional)
 
 
-def _unattainable(
-    blocks: list[CrossedBlock], tail: TailMean | None, shortfall: MaxShortfall | None, seed: int
-) -> Finding:
+def _unattainable(problem: Problem, blocks: list[CrossedBlock], seed: int) -> Finding:
+    tail, shortfall = _tail(problem, seed), problem.limits.shortfall
     if tail is None or shortfall is None:
         return refusal("portfolio_limits_conflict", "no prices keep the limits", "relax one of them")
-    smallest = -highest_tail([block.money for block in blocks], tail, seed=seed)
+    smallest = 0.0 - highest_tail([block.money for block in blocks], tail, seed=seed, rungs=_rungs(problem, blocks))
     return refusal(
         "portfolio_limits_conflict",
         f"no allowed prices hold the expected shortfall of the change to {shortfall.amount:.6g} per period; "
         f"the smallest found is {smallest:.6g}",
         f"set max_shortfall to {smallest:.6g} or more, or relax another limit",
     )
+
+
+def _rungs(problem: Problem, blocks: list[CrossedBlock]) -> list[list[Floats]] | None:
+    ladder = problem.limits.ladder
+    return None if ladder is None else [ladder_rungs(block, ladder) for block in blocks]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

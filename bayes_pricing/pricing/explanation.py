@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayes_pricing.data.items import rows_near
 from bayes_pricing.demand.forecast import demand_draws, select_items
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.errors import Finding
@@ -44,6 +45,9 @@ from bayes_pricing.pricing.value_of_information import value_of_perfect_informat
 
 Floats = NDArray[np.float64]
 
+NEAR = 0.05
+"""Share of a price within which rows count as near it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSupport:
@@ -61,6 +65,12 @@ class DataSupport:
         Log distance from the item's usual price in within-item sds of log price; None where the price never moved.
     uncertainty_ratio : float
         Posterior sd of log units at the looked-at price over that at the usual price: how much less is known there.
+    rows_near : int or None
+        Rows whose price was within 5 % of the looked-at one; None for models saved before this was kept.
+    last_other_price : date, int or None
+        Last period in which the price differed from today's by about 1 % or more; None where it never did.
+    sold_out_share : float or None
+        Share of rows in which the item was sold out; None where the sales do not say.
     """
 
     level: SupportLevel
@@ -71,6 +81,9 @@ class DataSupport:
     log_distance_outside: float
     distance_in_sds: float | None
     uncertainty_ratio: float
+    rows_near: int | None = None
+    last_other_price: date | int | None = None
+    sold_out_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,6 +323,7 @@ def _log_prior(posterior: DemandPosterior) -> Floats:
 def _support(block: Block, row: dict[str, Any], price: float) -> DataSupport:
     lowest, highest, spread = (float(row[name]) for name in ("lowest_price", "highest_price", "within_sd_log_price"))
     log_usual, log_today = float(row["reference_log_price"]), float(np.log(block.facts.current_price[0]))
+    counts = row.get("price_counts")  # absent in models saved before it was kept
     elasticity, log_units = block.draws.elasticity[0], block.draws.log_units_today[0]
     usual = float((log_units + elasticity * (log_usual - log_today)).std())
     there = float((log_units + elasticity * (np.log(price) - log_today)).std())
@@ -322,6 +336,9 @@ def _support(block: Block, row: dict[str, Any], price: float) -> DataSupport:
         log_distance_outside=float(max(np.log(price / highest), np.log(lowest / price), 0.0)),
         distance_in_sds=abs(float(np.log(price)) - log_usual) / spread if spread > 0 else None,
         uncertainty_ratio=there / usual if usual > 0 else 1.0,
+        rows_near=None if counts is None else rows_near(counts, price, NEAR),
+        last_other_price=row.get("last_other_price"),
+        sold_out_share=row.get("sold_out_share"),
     )
 
 

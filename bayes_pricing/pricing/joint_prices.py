@@ -118,11 +118,15 @@ def maximize_joint(
     )  # fmt: skip
 
 
-def highest_tail(blocks: Sequence[BlockMoney], tail: TailMean, *, seed: int) -> float:
-    """Highest tail mean of the change that was found: the largest attainable floor."""
+def highest_tail(
+    blocks: Sequence[BlockMoney], tail: TailMean, *, seed: int, rungs: Sequence[Sequence[Floats]] | None = None
+) -> float:
+    """Highest tail mean of the change that was found, on rungs where there are any: the largest attainable floor."""
     climb = _Climb(blocks=tuple(blocks), functional=tail, tail=None)
     ends, _ = climb.from_many_starts(np.random.default_rng(seed))
     ends = climb.polished(ends, tail.value)
+    if rungs is not None:
+        ends = climb.on_rungs(ends, rungs, -np.inf) or ends
     return tail.value(climb.change(ends))
 
 
@@ -298,11 +302,13 @@ class _Climb:
             for allowed, end in zip(rungs, ends, strict=True)
         ]
         today = [np.array([row[np.abs(row).argmin()] for row in allowed]) for allowed in rungs]
-        found = [_Rungs(climb=self, rungs=rungs, floor=floor).searched(start) for start in (near, today)]
-        best = max(found, key=lambda end: _Rungs(climb=self, rungs=rungs, floor=floor).rank(self.change(end)))
-        if self.tail is not None and self.tail.value(self.change(best)) < floor - TOLERANCE * self.scale:
-            return None
-        return best
+        search = _Rungs(climb=self, rungs=rungs, floor=floor)
+        best = max((search.searched(start) for start in (near, today)), key=lambda end: search.rank(self.change(end)))
+        if self.tail is None or search.rank(self.change(best))[0] == 0:
+            return best
+        safest = _Climb(blocks=self.blocks, functional=self.tail, tail=None).on_rungs(ends, rungs, -np.inf)
+        best = best if safest is None else search.searched(safest)
+        return best if search.rank(self.change(best))[0] == 0 else None
 
 
 def replace_blocks(climb: _Climb, blocks: tuple[BlockMoney, ...]) -> _Climb:

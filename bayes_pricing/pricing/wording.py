@@ -173,14 +173,25 @@ def _evidence(explanation: Explanation) -> list[str]:
         f"The elasticity of {evidence.estimate.mean:.2f} is made of {joined(tuple(parts))}{exact}.",
         f"Demand is elastic: {likely(evidence.probability_elastic)}.",
         f"The price stands {PLACES[support.level]} the observed range, {price(support.lowest_price)} to "
-        f"{price(support.highest_price)}, with {support.distinct_prices} prices in {support.rows} rows.",
+        f"{price(support.highest_price)}, with {support.distinct_prices} prices in {support.rows} rows"
+        f"{_near(explanation)}.",
     ]
+    if support.sold_out_share:
+        sentences.append(f"It was sold out in {percent(support.sold_out_share)} of its rows.")
     if support.level == "extrapolation":
         sentences.append(
             f"There, expected sales are {support.uncertainty_ratio:.2f} times as uncertain (log scale) as at its "
             "usual price; no word for that chance is earned without a test."
         )
     return sentences
+
+
+def _near(explanation: Explanation) -> str:
+    """How much was seen near the price, and when it last was another one."""
+    support, day = explanation.support, f"{PERIOD} " if explanation.period == PERIOD else ""
+    near = "" if support.rows_near is None else f", {support.rows_near} of them within 5 % of it"
+    last = support.last_other_price
+    return near + ("" if last is None else f"; it last had another price than today's in {day}{last}")
 
 
 def _source(source: str, unit: str) -> str:

@@ -58,10 +58,10 @@ def decide(limits: Sequence[Limit], posterior: Any = POSTERIOR) -> Any:
     return optimize_prices(posterior, Economics(), "profit", limits, horizon_periods=13, seed=1)
 
 
-def worth(prices: Floats) -> tuple[Floats, Floats]:
+def worth(prices: Floats, cost: float = COST) -> tuple[Floats, Floats]:
     """Units (S, J) and change of profit (S, J) at prices, written out once more."""
     units = 100.0 * np.exp(ELASTICITY @ np.log(prices / 10.0))
-    return units, units * (prices - COST) - 100.0 * (10.0 - COST)
+    return units, units * (prices - cost) - 100.0 * (10.0 - cost)
 
 
 def moved(prices: Floats) -> Floats:
@@ -94,9 +94,7 @@ of its own, which is not the level at which prices cross."""
 
 
 @pytest.mark.parametrize(("limits", "keeps"), RULES, ids=lambda part: part[0].name if isinstance(part, list) else "")
-def test_searched_prices_are_the_best_of_all_on_a_ladder(
-    limits: list[Limit], keeps: Callable[..., Any]
-) -> None:
+def test_searched_prices_are_the_best_of_all_on_a_ladder(limits: list[Limit], keeps: Callable[..., Any]) -> None:
     best = -np.inf
     for trial in product(RUNGS, repeat=3):
         prices = np.array(trial)
@@ -188,3 +186,15 @@ def test_surplus_of_joint_prices_is_the_integral_along_the_way() -> None:
     ]
     expected = -float(np.mean(sums))  # midpoint sums are right to about 1e-7
     assert decision.portfolio.consumer_surplus.mean == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_floor_out_of_reach_names_what_the_ladder_attains() -> None:
+    dear, cost = crossed_posterior(ELASTICITY, cost=7.5), 7.5  # thin margins: to raise prices is safe
+    best = max(
+        float(tail_mean(worth(np.array(trial), cost)[1].sum(axis=1), 0.05)) for trial in product(RUNGS, repeat=3)
+    )
+    kept = decide([*LADDER, MaxShortfall(amount=-best + 1e-6)], dear)
+    assert best > 10.0
+    assert kept.portfolio.expected_shortfall == pytest.approx(-best, abs=1e-5)
+    with pytest.raises(Refusal, match=f"the smallest found is {-best:.6g}"):
+        decide([*LADDER, MaxShortfall(amount=-best - 1.0)], dear)

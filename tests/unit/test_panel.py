@@ -9,6 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from bayes_pricing.data.items import rows_near
 from bayes_pricing.data.panel import SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.errors import PanelError, Problem, SpecError
@@ -64,6 +65,21 @@ def test_item_table() -> None:
     assert tea["reference_log_price"] == pytest.approx(logs.mean(), rel=1e-12)
     assert tea["within_sd_log_price"] == pytest.approx(logs.std(ddof=1), rel=1e-12)
     assert tea["last_period"] == dt.date(2026, 1, 12)
+    assert tea["price_counts"] == "69:1 92:1 110:1"  # hundredths of log 2, log 2.5 and log 3
+    assert tea["last_other_price"] == dt.date(2026, 1, 5)
+    assert tea["sold_out_share"] is None
+    flagged = panel_of(SALES.with_columns(sold_out=pl.Series([1, 0, 0, 1, 0, 1]))).item_table()
+    assert sorted(flagged["sold_out_share"].to_list()) == pytest.approx([1 / 3, 2 / 3])
+
+
+def test_rows_near_a_price_are_counted() -> None:
+    rng = np.random.default_rng(3)
+    prices = rng.choice([1.79, 1.85, 1.99, 2.05, 2.19, 2.49], 500)
+    frame = pl.DataFrame({"item": "a", "period": np.arange(500), "price": prices, "quantity": 1.0})
+    counts = panel_of(frame).item_table()["price_counts"][0]
+    for price in (1.99, 2.28, 2.49, 5.0):
+        inside = np.abs(np.log(prices / price)) <= np.log(1.05)
+        assert rows_near(counts, price, 0.05) == inside.sum()  # none of them within half a per cent of the edge
 
 
 def test_a_control_that_carries_a_role_s_name_is_a_control_only() -> None:
