@@ -102,7 +102,7 @@ def track_comparison(store: str, compared: Comparison, parameters: Mapping[str, 
         parent = opened.start("compare", parameters)
         for row in compared.table.to_dicts():
             numbers = {name: row.get(name) for name in (*SCORES, *ELASTICITY, "seconds")}
-            child = opened.start(row["estimator"], parameters | {"interval": row["interval_kind"]}, parent)
+            child = opened.start(row["estimator"], {**parameters, "interval": row["interval_kind"]}, parent)
             opened.finish(child, numbers)
         tables = {
             "estimators": compared.table,

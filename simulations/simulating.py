@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bayes_pricing.cli.output import Answer, progress_bar
 
 
-def answer_courses(out: Path, sizes: Mapping[str, float], seed: int, url: str | None) -> Answer:
+def answer_courses(out: Path, sizes: Mapping[str, Any], seed: int, url: str | None) -> Answer:
     """Simulate courses of the sizes given, the others at their defaults; write tables, sales and truth."""
     from simulations.markets.course_settings import CourseMarketSettings
     from simulations.markets.courses import simulate_courses, write_market
