@@ -188,7 +188,7 @@ def _dask(study: Study, todo: Sequence[int], address: str | None, processes: int
 
 
 def _ray(study: Study, todo: Sequence[int], address: str | None, processes: int | None) -> Results:
-    ray = _installed("ray", "The backend 'ray' needs Ray, which is not installed; choose local or dask.")
+    ray = _installed("ray", "The backend 'ray' needs the extra `ray`: install bayes-pricing[ray].")
     started = not ray.is_initialized()
     if started:
         ray.init(address=address, num_cpus=None if address else processes, include_dashboard=False)

@@ -74,7 +74,7 @@ def test_backends_that_are_not_there_are_refused() -> None:
 
 def test_ray_gives_the_same_table_or_is_refused() -> None:
     if find_spec("ray") is None:
-        with pytest.raises(SpecError, match="needs Ray"):
+        with pytest.raises(SpecError, match="needs the extra `ray`"):
             run_study(STUDY, backend="ray")
     else:
         assert run_study(STUDY, backend="ray").equals(run_study(STUDY, processes=1))
