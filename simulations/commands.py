@@ -152,7 +152,7 @@ def demo(
 
 def backtest(
     *,
-    market: Literal["courses", "busy-courses", "retail"] = "retail",
+    market: Literal["courses", "busy-courses", "large-courses", "retail"] = "retail",
     scenario: str = "base",
     seeds: int = 20,
     weeks: int = 26,
@@ -170,7 +170,8 @@ def backtest(
     Parameters
     ----------
     market
-        Retail, or a small course market with 25 (courses) or 200 (busy-courses) sales a course.
+        Retail, a small course market with 25 (courses) or 200 (busy-courses) sales a course, or that of 2,000 courses
+        (large-courses, minutes a market).
     scenario
         Of retail: base, endogenous, sparse, stock-outs, promotion, substitutes, drift or composition.
     seeds
@@ -191,7 +192,7 @@ def backtest(
         One JSON document on standard output.
     """
     from simulations.studies.backtest import backtest as run_backtest
-    from simulations.studies.backtest import summarize_policies, verdict_lines
+    from simulations.studies.backtest import floor_lines, summarize_policies, verdict_lines
 
     if seeds < 1:
         raise SpecError(f"--seeds is {seeds}; play at least one market (20 tell policies apart).")
@@ -218,7 +219,7 @@ def backtest(
         for row in summary.to_dicts()
     ]
     lines += ["", "Regret of the Bayesian optimiser, paired by market, 95 % intervals:"]
-    lines += [line.replace("**", "") for line in verdict_lines(table)]
+    lines += [line.replace("**", "") for line in (*verdict_lines(table), *floor_lines(table))]
     document = {"status": "ok", "policies": summary.to_dicts(), "markets": table.to_dicts()}
     return Answer(document=document, text="\n".join(lines))
 
