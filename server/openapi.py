@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
@@ -23,6 +24,7 @@ ALWAYS = (400,)
 WITH_KEY = (401, 403, 429, 503)
 WITH_BODY = (413, 415)
 ANSWER_HEADERS = {"X-Request-Id": "Id of the request, to be quoted when asking for help"}
+EXAMPLES = "examples.json"
 INTRODUCTION = """Prices with credible intervals and the reasons for them.
 
 From a sales file to an explained price, in a shell: `ADDRESS` is this server, `KEY` an API key, `sales.csv` a table
@@ -75,6 +77,13 @@ def build_document() -> dict[str, Any]:
 def first_steps() -> str:
     """The shell's lines from a sales file to an explained price, as the documentation shows them."""
     return files("server.pages").joinpath("first_steps.sh").read_text()
+
+
+@cache
+def examples() -> dict[str, Any]:
+    """An answer of every operation, as a made-up shop gave it; `tests/api/write_examples.py` writes them."""
+    found: dict[str, Any] = msgspec.json.decode(files("server.pages").joinpath(EXAMPLES).read_bytes())
+    return found
 
 
 def describe(operation: Operation) -> dict[str, Any]:
@@ -188,6 +197,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {operation.answer_media: {"schema": {}}}
     if operation.answer:
         content = {JSON: {"schema": _reference(operation.answer)}}
+    if operation.name in examples():
+        content[JSON]["example"] = examples()[operation.name]
     names = {**operation.headers, **ANSWER_HEADERS}
     headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in names.items()}
     good = {"description": "As asked", "headers": headers, "content": content}

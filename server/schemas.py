@@ -172,6 +172,24 @@ class Roles(Strict, frozen=True):
     shared_control: Annotated[list[Column], Meta(max_length=20)] = []
     competitor_price: Annotated[list[Column], Meta(max_length=20)] = []
     instrument: Annotated[list[Column], Meta(max_length=20)] = []
+    attribute: Annotated[list[Column], Meta(max_length=20)] = []
+
+
+class Terms(Strict, frozen=True):
+    """What else the demand equation holds, as the shell's flags say it; but for prices that cross and elasticities that
+    change with the price, under which no single item's price can be answered for.
+    """
+
+    correlated: Literal["all", "price"] = "all"
+    autocorrelation: Literal["auto", "off"] = "auto"
+    season: Annotated[int, Meta(ge=0, le=20)] = 0
+    season_length: Annotated[float, Meta(ge=2, le=1e4)] | None = None
+    trend: bool = False
+    stockpiling: bool = False
+    drift: bool = False
+    month_effects: bool = False
+    holiday: Annotated[list[Annotated[str, Meta(max_length=300)]], Meta(max_length=200)] = []
+    period_effects: Literal["all", "category"] | None = None
 
 
 class FitRequest(Strict, frozen=True):
@@ -189,6 +207,7 @@ class FitRequest(Strict, frozen=True):
     model: Literal["auto", "lognormal", "student-t", "poisson", "negative-binomial"] = "auto"
     noise_by: Literal["common", "category", "item"] | None = None
     randomised_price: bool = False
+    terms: Terms = Terms()
     seed: Seed = 1
     draws: Annotated[int, Meta(ge=100, le=10_000, description="Of each chain.")] = 1000
     tune: Annotated[int, Meta(ge=100, le=10_000)] | None = None

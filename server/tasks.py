@@ -22,6 +22,7 @@ from server.store.models import ModelRecord, find_model, insert_model, models_of
 from server.worker import Done, Handler, JobRun
 
 if TYPE_CHECKING:
+    from bayes_pricing.demand.design import ModelRequest
     from bayes_pricing.demand.fit import DemandFit
     from bayes_pricing.demand.posterior import DemandPosterior
     from bayes_pricing.gate import Evidence
@@ -45,6 +46,7 @@ class FitRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     model: Literal["auto", "lognormal", "student-t", "poisson", "negative-binomial"] = "auto"
     noise_by: Literal["common", "category", "item"] | None = None
     randomised_price: bool = False
+    terms: dict[str, Any] = {}
     seed: int = 1
     draws: int = 1000
     tune: int | None = None
@@ -86,7 +88,6 @@ def fit(run: JobRun) -> Done:
     from bayes_pricing.backtest import backtest
     from bayes_pricing.cli.fit import fit_json
     from bayes_pricing.cli.flags import RoleFlags, SalesFlags, SamplerFlags
-    from bayes_pricing.demand.design import ModelRequest
     from bayes_pricing.demand.fit import fit_demand
     from bayes_pricing.gate import fit_evidence
     from server.policies import policy_flags
@@ -96,7 +97,7 @@ def fit(run: JobRun) -> Done:
     policy_flags(asked.policy)
     roles = _convert(asked.roles, RoleFlags, "roles")
     sampler = SamplerFlags(draws=asked.draws, tune=asked.tune, chains=asked.chains).settings()
-    request = ModelRequest(model=asked.model, noise_by=asked.noise_by, randomised_price=asked.randomised_price)
+    request = _model_request(asked)
     panel = SalesFlags(sales=str(sales_file(run.settings, asked.sales)), absent=asked.absent).panel(roles)
     fitted = fit_demand(panel, request, sampler, seed=asked.seed, progress=_part(run, 0.0, 0.45))
     if not fitted.diagnostics.passed:
@@ -117,6 +118,32 @@ def fit(run: JobRun) -> Done:
 
     document = msgspec.json.decode(msgspec.json.encode(fit_json(fitted), enc_hook=_plain))
     return Done(result={"model": fitted.posterior.id, "published": published, "document": document}, also=record)
+
+
+def _model_request(asked: FitRequest) -> ModelRequest:
+    """What model a fit asks for, as `bayes-pricing fit` reads it from its flags."""
+    from bayes_pricing.cli.flags import TermFlags
+    from bayes_pricing.demand.design import ModelRequest
+    from bayes_pricing.demand.terms import TermRequest
+
+    terms = _convert(asked.terms, TermFlags, "terms")
+    return ModelRequest(
+        model=asked.model,
+        noise_by=asked.noise_by,
+        randomised_price=asked.randomised_price,
+        correlated=terms.correlated,
+        autocorrelation=terms.autocorrelation,
+        terms=TermRequest(
+            season=terms.season,
+            season_length=terms.season_length,
+            trend=terms.trend,
+            stockpiling=terms.stockpiling,
+            drift=terms.drift,
+            months=terms.month_effects,
+            holidays=tuple(terms.holiday),
+            period_effects=terms.period_effects,
+        ),
+    )
 
 
 def publish(run: JobRun) -> Done:

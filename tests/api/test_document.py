@@ -16,9 +16,9 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from bayes_pricing.cli.decision_flags import LimitFlags, MoneyFlags
-from bayes_pricing.cli.fit import fit as cli_fit
-from bayes_pricing.cli.flags import RoleFlags
+from bayes_pricing.cli.flags import RoleFlags, TermFlags
 from bayes_pricing.cli.read_test import TrialFlags
+from bayes_pricing.demand.design import Model
 from bayes_pricing.experiments import (
     beside,
     compliance,
@@ -34,7 +34,7 @@ from bayes_pricing.experiments.price_test import TestGoals
 from server import answer_types, schemas, tasks
 from server import experiment_types as types
 from server.client import Client, ServerProblem
-from server.openapi import build_document
+from server.openapi import build_document, examples
 from server.routes import operations
 from tests.api.running import Shop, running
 
@@ -80,6 +80,16 @@ def test_examples_fit_their_schemas() -> None:
             assert msgspec.convert(dict(operation.example), operation.body) is not None
 
 
+def test_every_answer_has_an_example_that_fits_its_type() -> None:
+    answering = {one.name: one.answer for one in operations() if one.answer and one.answer != "OpenApi"}
+    assert set(examples()) == set(answering)
+    for name, answer in answering.items():
+        kind = getattr(answer_types, answer)
+        told = msgspec.convert(examples()[name], kind)
+        plain = msgspec.to_builtins(told)
+        assert set(plain) == set(examples()[name]), name  # nothing more and nothing less than the type has
+
+
 def test_policies_and_roles_have_the_flags_of_the_shell() -> None:
     flags = {flag.name for kind in (MoneyFlags, LimitFlags) for flag in fields(kind)}
     assert set(schemas.Policy.__struct_fields__) == flags
@@ -89,10 +99,12 @@ def test_policies_and_roles_have_the_flags_of_the_shell() -> None:
 def test_fits_and_read_outs_ask_what_the_shell_asks() -> None:
     """Names of models, and every column of a trial; `data` and `query` are how the shell finds its rows."""
     for request in (schemas.FitRequest, tasks.FitRequest):
-        assert get_type_hints(request)["model"] == get_type_hints(cli_fit)["model"]
+        assert get_type_hints(request)["model"] == Model  # other families are fitted in the shell only, and not saved
     assert set(msgspec.to_builtins(schemas.FitRequest(sales="upload:" + "0" * 64))) == set(
         tasks.FitRequest.__struct_fields__
     )
+    terms = {flag.name for flag in fields(TermFlags)} - {"cross_prices", "price_curve"}
+    assert set(schemas.Terms.__struct_fields__) == terms
     shell = {flag.name for flag in fields(TrialFlags)} - {"data", "query"}
     renamed = {"outcome": "outcomes", "square": "squares"}
     assert {renamed.get(name, name) for name in shell} <= set(schemas.ReadOutBody.__struct_fields__)
