@@ -39,15 +39,26 @@ def run_extra(extra: str, uv: str, folder: Path) -> int:
     """Install one extra into a new environment and run its tests there; the exit code."""
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     environment = os.environ | {"BAYES_PRICING_EXTRA": extra, "OMP_NUM_THREADS": "1"}
-    steps = (
-        [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
-        [uv, "pip", "install", "--quiet", "--python", str(python), "-e", f".[{extra}]", "pytest", "hypothesis"],
-        [str(python), "-c", MISSING, extra],
-        [str(python), "-m", "pytest", "-q", f"tests/extras/test_{extra}.py"],
-    )
-    for step in steps:
-        print(f"== {extra}: {' '.join(Path(word).name if '/' in word else word for word in step[:3])} ...", flush=True)
-        code = subprocess.run(step, cwd=ROOT, env=environment, check=False).returncode
+    steps = {
+        "environment": [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
+        "packages": [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            str(python),
+            "-e",
+            f".[{extra}]",
+            "pytest",
+            "hypothesis",
+        ],
+        "what is there and what is missing": [str(python), "-c", MISSING, extra],
+        "tests": [str(python), "-m", "pytest", "-q", f"tests/extras/test_{extra}.py"],
+    }
+    for name, command in steps.items():
+        print(f"== {extra}: {name}", flush=True)
+        code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         if code != 0:
             return code
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 import xarray as xr
 from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]  # it has no types
 
+from bayes_pricing.baselines.linear import LinearDemand
+from bayes_pricing.baselines.protocol import SalesRows
 from bayes_pricing.data.tutoring import TUTORING, read_tutoring_sales
 from bayes_pricing.errors import SpecError, StorageError
 from simulations.markets.arena import CourseArena, course_profit
@@ -163,6 +166,18 @@ def test_endogenous_prices_follow_demand_and_the_instrument_does_not() -> None:
     assert np.corrcoef(cost, price)[0, 1] > 0.5
     sales = market.sales()
     assert sales.columns[-1] == "mentor_cost"
+    truth, calm = market.truth, simulate_tutoring(replace(settings, demand_shock_sd=0.0, price_response=0.0), seed=2)
+    naive, right = (
+        LinearDemand(pooling="item_effects")
+        .fit(SalesRows(frame=frame, levels=("category",)))
+        .mean_elasticity(truth.items, truth.current_price, ["all"] * 60)
+        .mean[0]
+        for frame in (sales, calm.sales())
+    )
+    # Shocks of 0.5 that move log prices by 0.3 of it, beside a schedule with sd 0.28: 0.3 * 0.25 / (0.0784 + 0.0225)
+    # is 0.74 too near zero, before a shock's own bend. Without shocks: sampling error 0.1, and elasticities that bend.
+    assert naive - right > 0.4
+    assert right == pytest.approx(calm.truth.elasticity.mean(), abs=0.4)
     assert CourseArena(market=market).panel(sales).roles.instruments == ("mentor_cost",)
 
 
