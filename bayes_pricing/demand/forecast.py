@@ -122,7 +122,8 @@ def demand_draws(posterior: DemandPosterior, items: Sequence[str] | None = None)
         raise SpecError(
             "Elasticity changes with price in this model (--price-curve quadratic), and prices are chosen under one "
             "elasticity per item and draw. Units (predict_units) and elasticities (elasticity_at_price) are known at "
-            "any price; fit without --price-curve to choose prices."
+            "any price, and prices_on_curve has each item's best one; fit without --price-curve to choose prices under "
+            "limits."
         )
     return _draws_at(posterior, table, table["current_price"].to_numpy().astype(np.float64))
 
