@@ -9,8 +9,8 @@ with :math:`2 S` states, and its filter is exact:
           \alpha_s \leftarrow r_s \alpha_s \bigl(1 - \textstyle\sum_j P_{sj}\bigr), \;
           \lambda \leftarrow \lambda + \sum_s (1 - r_s) \alpha_s \text{ (booked nothing)}
 
-with :math:`\alpha_s` the probability of segment s and still active, :math:`\lambda` that of having left. Posted prices of
-the weeks ahead are taken as known; so are demand shocks, where a market has them: there the scores are a bound.
+with :math:`\alpha_s` the probability of segment s and still active, :math:`\lambda` that of having left. Prices of the
+weeks ahead are taken as known; so are demand shocks, where a market has them: there the scores are a bound.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from bayes_pricing.reporting.marks import BLUE, FONT, GREEN, GREY, INK, ORANGE, 
 ROW, HEADING, GAP, NUMBER, MARGIN = 20.0, 30.0, 28.0, 64.0, 12.0
 """Pixels: height of a row and of a group's heading, space between panels, room for a number, margin of the picture."""
 PANEL_WIDTH = 300.0
-CHARACTER = 6.4
+CHARACTER = 6.9
 """Usual width of a letter in pixels at 12 px."""
 COLOURS = {"strategy": ORANGE, "baseline": GREEN, "posterior": BLUE, "oracle": INK, "fixed": GREY}
 OTHER_COLOUR = VERMILLION
