@@ -228,12 +228,13 @@ def main() -> None:
     """Measure every estimator on every market and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--markets", nargs="+", default=None, help="such as retail/sparse; all when left out")
     parser.add_argument("--processes", type=int, default=None, help="all cores when left out")
     parser.add_argument("--keep", type=Path, default=None, help="folder for finished tasks, to resume from")
     parser.add_argument("--out", type=Path, default=Path("docs/results/estimators.md"))
     options = parser.parse_args()
     table = compare_on_markets(
-        MARKETS,
+        [one for one in MARKETS if options.markets is None or "/".join(one) in options.markets],
         range(1, options.seeds + 1),
         folder=options.keep,
         processes=options.processes,

@@ -22,13 +22,12 @@ SALES = (10, 25, 50, 100, 200)
 SPREADS = (0.27, 0.45)
 """Within-course sd of log price: that of the course market, and a wider one."""
 WEEKS = 4
-MOST_PER_LEARNER = 0.25
 
 
 def play_floor(sales: int, spread: float, seed: int) -> list[dict[str, object]]:
     """Regret of every strategy of practice and of the floor on one small course market: a task of the study."""
     enrollments = float(sales * COURSES.courses)
-    learners = max(COURSES.learners, round(enrollments / COURSES.weeks / MOST_PER_LEARNER))
+    learners = round(COURSES.learners * enrollments / COURSES.expected_enrollments)  # as many purchases each
     settings = replace(COURSES, expected_enrollments=enrollments, learners=learners, price_log_sd=spread)
     arena = CourseArena(market=simulate_courses(settings, seed))
     strategies = [PlayedStrategy(strategy=one) for one in strategies_of_practice(regression_elasticities(arena))]

@@ -58,6 +58,17 @@ def test_a_folder_of_another_study_is_refused(tmp_path: Path) -> None:
         run_study(Study(name="sums", work=sum_of_two, tasks=TASKS[:2]), tmp_path / "kept", processes=1)
 
 
+def test_a_study_grows_by_more_tasks(tmp_path: Path) -> None:
+    short = Study(name="sums", work=sum_of_two, tasks=TASKS[:4])
+    run_study(short, tmp_path / "kept", processes=1)
+    seen: list[float] = []
+    grown = run_study(STUDY, tmp_path / "kept", processes=1, progress=lambda share, label: seen.append(share))
+    assert seen[0] == pytest.approx(4 / 6)
+    assert grown.equals(run_study(STUDY, processes=1))
+    with pytest.raises(StorageError, match="other tasks"):
+        run_study(short, tmp_path / "kept", processes=1)
+
+
 def test_an_unreadable_result_is_named(tmp_path: Path) -> None:
     run_study(STUDY, tmp_path / "kept", processes=1)
     path = tmp_path / "kept" / "task-000002.json"
