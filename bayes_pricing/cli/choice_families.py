@@ -253,8 +253,10 @@ def _of_tastes(posterior: Tastes) -> tuple[dict[str, object], list[str]]:
     if len(own) > MOST_PAIRS:
         lines.append(f"... and {len(own) - MOST_PAIRS} more (--json has all).")
     for name in worth:
-        row = median_row(name, willingness_to_pay(posterior, name).to_numpy())
-        lines.append(f"One unit of {name} is worth {row['median']:.3g} ({row['lower']:.3g} to {row['upper']:.3g}).")
+        value = median_row(name, willingness_to_pay(posterior, name).to_numpy())
+        lines.append(
+            f"One unit of {name} is worth {value['median']:.3g} ({value['lower']:.3g} to {value['upper']:.3g})."
+        )
     return document, lines
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from bayes_pricing.errors import Finding
 
 Family = Literal["choice-logit", "share-logit", "purchase"]
-FAMILIES: tuple[Family, ...] = ("choice-logit", "share-logit", "purchase")
 
 
 @Parameter(name="*")

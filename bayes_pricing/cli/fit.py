@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from bayes_pricing.cli.choice_flags import FAMILIES, ChoiceFlags, FamilyRequest
+from bayes_pricing.cli.choice_flags import ChoiceFlags, FamilyRequest
 from bayes_pricing.cli.flags import RoleFlags, SalesFlags, SamplerFlags, TermFlags
 from bayes_pricing.cli.output import REFUSED, Answer, progress_bar
 
@@ -65,11 +65,13 @@ def fit(
     from bayes_pricing.registry import save_fit
     from bayes_pricing.storage import require_free
 
-    if model in FAMILIES:
-        if terms is not None or noise_by is not None or out is not None or compare_models:
-            raise SpecError(f"--model {model} has no further terms and is not saved: leave such flags and --out out.")
-        return fit_family(
-            FamilyRequest(
+    match model:
+        case "choice-logit" | "share-logit" | "purchase":
+            if terms is not None or noise_by is not None or out is not None or compare_models:
+                raise SpecError(
+                    f"--model {model} has no further terms and is not saved: leave such flags and --out out."
+                )
+            family = FamilyRequest(
                 family=model,
                 sales=sales,
                 roles=roles or RoleFlags(),
@@ -78,7 +80,7 @@ def fit(
                 randomised_price=randomised_price,
                 seed=seed,
             )
-        )
+            return fit_family(family)
     if choice is not None:
         raise SpecError(f"--model {model} reads none of --occasion, --chooser, --outside, --tastes, --unit-cost.")
     asked = terms or TermFlags()

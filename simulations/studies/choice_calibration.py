@@ -137,7 +137,7 @@ def rank_shares(rng: np.random.Generator, sampled: Sampled, *, instrumented: boo
     product, market = (index.ravel() for index in np.indices((PRODUCTS, MARKETS)))
     n = len(product)
     instruments = rng.normal(size=(n, 2)) if instrumented else np.empty((n, 0))
-    attribute = np.arange(PRODUCTS) % 3.0
+    attribute: Floats = np.arange(PRODUCTS, dtype=np.float64) % 3.0
     data = ShareData(
         products=tuple(f"p{at}" for at in range(PRODUCTS)),
         markets=tuple(f"m{at:02d}" for at in range(MARKETS)),
