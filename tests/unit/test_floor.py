@@ -44,7 +44,7 @@ def test_where_sales_are_thin_it_beats_who_only_knows_the_true_mean_of_every_cat
     regrets = []
     for seed in (1, 2, 3):
         arena = courses(48 * 25.0, seed)
-        rule = PlayedStrategy(strategy=CategoryLevel(elasticity=tuple(arena.market.truth.category_mean)))  # type: ignore[arg-type]  # floats
+        rule = PlayedStrategy(strategy=CategoryLevel(elasticity=tuple(arena.market.truth.category_mean)))
         table = play(arena, [KnowsHyperparameters(), rule], Rules(weeks=4))
         regrets.append(table["regret"].to_list())
     floor, told = np.mean(regrets, axis=0)
@@ -80,4 +80,4 @@ def test_other_markets_are_refused() -> None:
         items=arena.items, price_range=arena.price_range, commission=0.0, unit_cost=arena.unit_cost, sales=arena.sales
     )
     with pytest.raises(SpecError, match="courses and retail only"):
-        informed_prices(other, arena.sales())  # type: ignore[arg-type]  # what is refused
+        informed_prices(other, arena.sales())
