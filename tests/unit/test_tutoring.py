@@ -23,6 +23,7 @@ from simulations.markets.tutoring_settings import SCENARIOS, TutoringSettings, t
 from simulations.markets.tutoring_tasks import (
     attainable_precision,
     attainable_scores,
+    expected_auc,
     filter_learners,
     learner_propensities,
     observed_outcomes,
@@ -179,6 +180,18 @@ def test_endogenous_prices_follow_demand_and_the_instrument_does_not() -> None:
     assert naive - right > 0.4
     assert right == pytest.approx(calm.truth.elasticity.mean(), abs=0.4)
     assert CourseArena(market=market).panel(sales).roles.instruments == ("mentor_cost",)
+
+
+def test_the_expected_area_is_what_outcomes_average_to() -> None:
+    p = np.array([0.05, 0.2, 0.2, 0.35, 0.6, 0.6, 0.9])
+    pairs = [(i, j) for i in range(p.size) for j in range(p.size) if i != j]
+    weight = np.array([p[i] * (1 - p[j]) for i, j in pairs])
+    wins = np.array([(p[i] > p[j]) + 0.5 * (p[i] == p[j]) for i, j in pairs])
+    assert expected_auc(p) == pytest.approx((weight * wins).sum() / weight.sum(), rel=1e-12)
+    many = np.repeat(p, 300)
+    happened = np.random.default_rng(1).random((40, many.size)) < many
+    areas = np.array([roc_auc_score(row, many) for row in happened])
+    assert areas.mean() == pytest.approx(expected_auc(many), abs=4 * areas.std() / 40**0.5 + 1e-4)
 
 
 def test_every_scenario_is_reachable_by_name_and_an_unknown_one_is_refused() -> None:
