@@ -22,6 +22,7 @@ from bayes_pricing.demand.fit import DemandFit, SamplerSettings
 from bayes_pricing.demand.identification import Identification
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.predictive import PredictiveCheck
+from bayes_pricing.demand.prior_sensitivity import ParameterSensitivity
 from bayes_pricing.demand.tree_posterior import TreePosterior
 from bayes_pricing.demand.tree_posterior import from_arrays as tree_from_arrays
 from bayes_pricing.errors import Finding, Refusal, StorageError
@@ -126,6 +127,7 @@ PARTS: dict[str, Any] = {
     "sampler": SamplerSettings,
     "confounding": ConfoundingSensitivity | None,
     "endogeneity": Endogeneity | None,
+    "sensitivity": tuple[ParameterSensitivity, ...],
 }
 """Parts of a fit that JSON can hold, with their types."""
 

@@ -181,6 +181,7 @@ def fit_json(fitted: DemandFit) -> dict[str, object]:
         "cross_elasticities": cross_elasticity_table(fitted.posterior).to_dicts(),
         "confounding": fitted.confounding,
         "endogeneity": fitted.endogeneity,
+        "prior_sensitivity": fitted.sensitivity,
         "findings": fitted.findings,
     }
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.draws_posterior import DrawsPosterior
+from bayes_pricing.demand.draws_posterior import Draws, DrawsPosterior
 from bayes_pricing.demand.gaussian_tree import TreeData
 from bayes_pricing.demand.spec import DemandSpec
 
@@ -39,8 +39,8 @@ class LevelDraws:
         Hyper-parameters of the model's own.
     """
 
-    units: Mapping[str, Floats]
-    population: Floats
+    units: Mapping[str, Floats | Draws]
+    population: Floats | Draws
     sd: Mapping[str, Floats]
     correlation: Mapping[str, Floats]
     shared: Floats

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
-from scipy import special, stats
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.data.panel import SalesPanel
@@ -18,7 +16,7 @@ from bayes_pricing.demand.choice_of_model import ModelScore, possible_models, qu
 from bayes_pricing.demand.design import Model, ModelRequest, build_design
 from bayes_pricing.demand.fit import DemandFit, ProgressCallback, SamplerSettings, fit_demand
 from bayes_pricing.demand.posterior import DemandPosterior
-from bayes_pricing.demand.predictive import RowLaws, row_laws
+from bayes_pricing.demand.row_laws import row_laws, row_log_likelihood
 from bayes_pricing.errors import Finding, Refusal
 
 LOO_ROWS = 1000
@@ -195,7 +193,7 @@ def leave_one_out(posterior: DemandPosterior, rows: pl.DataFrame) -> LeftOut:
     posterior : DemandPosterior
         Its chains are taken as one; draws are near independent after the gate.
     rows : DataFrame
-        As :func:`bayes_pricing.demand.predictive.row_laws` takes them, with :data:`GONE`.
+        As :func:`bayes_pricing.demand.row_laws.row_laws` takes them, with :data:`GONE`.
     """
     from arviz_stats.base.array import array_stats  # a second, which callers that compare nothing need not pay
 
@@ -204,47 +202,3 @@ def leave_one_out(posterior: DemandPosterior, rows: pl.DataFrame) -> LeftOut:
     )
     elpd, k, parameters = array_stats.loo(pointwise.T[:, None, :], chain_axis=-2, draw_axis=-1)
     return LeftOut(elpd=np.asarray(elpd), effective_parameters=np.asarray(parameters), pareto_k=np.asarray(k))
-
-
-def row_log_likelihood(laws: RowLaws, quantity: Floats, gone: NDArray[np.bool_]) -> Floats:
-    r"""Log probability of every row's units under every draw, (draws, rows); of sold-out rows that of at least as many.
-
-    Counts have probabilities and log-normal sales densities. Where all units are whole, those of the log-normal become
-    probabilities of the unit around each,
-
-    .. math:: \Phi\left(\frac{\log(q + \tfrac12) - \eta}{\sigma}\right)
-              - \Phi\left(\frac{\log(q - \tfrac12) - \eta}{\sigma}\right)
-              \approx \frac1q \, N(\log q \mid \eta, \sigma^2),
-
-    which for many units is the density of log units times its Jacobian; the latter is taken where units are fractions.
-
-    Examples
-    --------
-    >>> laws = RowLaws(likelihood="lognormal", log_rate=np.zeros((1, 1)), sd=np.ones((1, 1)))
-    >>> whole, fraction = (row_log_likelihood(laws, np.array([q]), np.array([False])) for q in (3.0, 3.001))
-    >>> whole.round(2).tolist(), fraction.round(2).tolist()
-    ([[-2.6]], [[-2.62]])
-    """
-    if laws.likelihood != "lognormal":
-        law = laws.count_law()
-        seen = np.asarray(law.logpmf(quantity))
-        return np.where(gone, law.logsf(quantity - 1.0), seen) if gone.any() else seen
-    law = laws.log_units_law()
-    if np.array_equal(quantity, np.round(quantity)):
-        seen = _log_between(laws, np.log(quantity - 0.5), np.log(quantity + 0.5))
-    else:
-        seen = np.asarray(law.logpdf(np.log(quantity))) - np.log(quantity)
-    return np.where(gone, law.logsf(np.log(quantity)), seen) if gone.any() else seen
-
-
-def _log_between(laws: RowLaws, low: Floats, high: Floats) -> Floats:
-    """Log probability of log units between two values; in the upper half by the mirrored law, which keeps digits."""
-    a, b = (low - laws.log_rate) / laws.sd, (high - laws.log_rate) / laws.sd
-    flip = a > 0
-    a, b = np.where(flip, -b, a), np.where(flip, -a, b)
-    if laws.degrees is None:
-        upper, lower = special.log_ndtr(b), special.log_ndtr(a)
-    else:
-        upper, lower = stats.t.logcdf(b, laws.degrees), stats.t.logcdf(a, laws.degrees)
-    found: Floats = upper + np.log1p(-np.exp(np.minimum(lower - upper, -1e-300)))
-    return found

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
-from bayes_pricing.demand.equation import log_demand
 from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.demand.row_laws import row_laws
 from bayes_pricing.errors import Finding
 
 Floats = NDArray[np.float64]
@@ -95,91 +93,6 @@ def _finding(probability: float, share: float, likelihood: str) -> Finding:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RowLaws:
-    """The laws of some rows' sales under draws of a posterior.
-
-    Attributes
-    ----------
-    likelihood : str
-    log_rate : array (draws, rows)
-        Log of the median of log-normal sales, or of the mean of counts.
-    sd : array (draws, rows) or None
-        Residual sd of log units (the scale of Student-t errors); None for counts.
-    degrees : array (draws, 1) or None
-        Degrees of freedom of Student-t errors.
-    size : array (draws, 1) or None
-        Of the negative binomial.
-    """
-
-    likelihood: str
-    log_rate: Floats
-    sd: Floats | None = None
-    degrees: Floats | None = None
-    size: Floats | None = None
-
-    def log_units_law(self) -> Any:
-        """Distribution of log units, a frozen scipy distribution of shape (draws, rows)."""
-        if self.degrees is not None:
-            return stats.t(self.degrees, loc=self.log_rate, scale=self.sd)
-        return stats.norm(loc=self.log_rate, scale=self.sd)
-
-    def count_law(self) -> Any:
-        """Distribution of counts, a frozen scipy distribution of shape (draws, rows)."""
-        mean = np.exp(self.log_rate)
-        return stats.poisson(mean) if self.size is None else stats.nbinom(self.size, self.size / (self.size + mean))
-
-
-def row_laws(posterior: DemandPosterior, rows: pl.DataFrame, draws: int = DRAWS) -> RowLaws:
-    """What a posterior says of single rows, from at most `draws` draws, chain after chain.
-
-    Parameters
-    ----------
-    posterior : DemandPosterior
-    rows : DataFrame
-        As :func:`check_predictions` takes them.
-    draws : int
-    """
-    spec = posterior.spec
-    names = rows["item"].unique().sort().to_list()
-    position = {name: at for at, name in enumerate(names)}
-    at = np.array([position[name] for name in rows["item"]])
-    items = posterior.items.filter(pl.col("item").is_in(names)).sort("item")
-    coefficients = _thinned(posterior.coefficients("item", names).to_numpy(), draws)[:, at]
-    own = [*spec.controls, *spec.deviations]
-    controls = [*own, *spec.shared_controls]
-    shared = _thinned(posterior.shared().to_numpy(), draws)
-    effects = [coefficients[:, :, 2 + index] for index in range(len(own))]
-    effects += [shared[:, None, index] for index in range(len(spec.shared_controls))]
-    exposure = rows["exposure"].to_numpy() if "exposure" in rows.columns else np.ones(rows.height)
-    log_rate = log_demand(
-        level=coefficients[:, :, 0],
-        elasticity=coefficients[:, :, 1],
-        log_price=np.log(rows["price"].to_numpy()),
-        reference_log_price=items["reference_log_price"].to_numpy()[at],
-        effects=effects,
-        controls=[rows[name].to_numpy() - items[f"mean_{name}"].to_numpy()[at] for name in controls],
-        log_exposure=np.log(exposure),
-    )
-    if spec.likelihood == "poisson":
-        return RowLaws(likelihood=spec.likelihood, log_rate=log_rate)
-    hyper = posterior.hyper() if spec.likelihood != "lognormal" or spec.errors == "student_t" else None
-    if hyper is None:
-        sd = np.sqrt(2.0 * _thinned(posterior.log_smearing(names).to_numpy(), draws)[:, at])
-        return RowLaws(likelihood=spec.likelihood, log_rate=log_rate, sd=sd)
-    if spec.likelihood == "negative_binomial":
-        size = _thinned(hyper["overdispersion"].to_numpy(), draws)[:, None] ** -2.0
-        return RowLaws(likelihood=spec.likelihood, log_rate=log_rate, size=size)
-    place = {name: index for index, name in enumerate(posterior.items["item"])}
-    own_place = np.array([place[name] for name in rows["item"]])
-    return RowLaws(
-        likelihood=spec.likelihood,
-        log_rate=log_rate,
-        sd=_thinned(hyper["residual_sd"].to_numpy(), draws)[:, own_place],
-        degrees=_thinned(hyper["degrees"].to_numpy(), draws),
-    )
-
-
 def _heavy_tails(pit: Floats) -> tuple[Finding, ...]:
     """Warn where many more rows are far off than normal errors allow: their share beyond three sds is 0.27 %."""
     far, rows = int((np.minimum(pit, 1.0 - pit) < FAR).sum()), len(pit)
@@ -198,7 +111,7 @@ def _heavy_tails(pit: Floats) -> tuple[Finding, ...]:
 
 def _transforms(posterior: DemandPosterior, rows: pl.DataFrame, rng: np.random.Generator) -> Floats:
     """Probability integral transforms of some rows."""
-    laws, quantity = row_laws(posterior, rows), rows["quantity"].to_numpy()
+    laws, quantity = row_laws(posterior, rows, DRAWS), rows["quantity"].to_numpy()
     if laws.likelihood == "lognormal":
         return _mean_over_draws(laws.log_units_law().cdf(np.log(quantity)))
     law = laws.count_law()
@@ -208,10 +121,3 @@ def _transforms(posterior: DemandPosterior, rows: pl.DataFrame, rng: np.random.G
 
 def _mean_over_draws(values: ArrayLike) -> Floats:
     return np.asarray(values, dtype=np.float64).mean(axis=0)
-
-
-def _thinned(draws: NDArray[np.float64] | NDArray[np.float32], most: int) -> Floats:
-    """(chain, draw, ...) as at most `most` evenly spaced draws, chain after chain."""
-    flat = draws.reshape(draws.shape[0] * draws.shape[1], *draws.shape[2:])
-    every = max(len(flat) // most, 1)
-    return flat[::every].astype(np.float64)

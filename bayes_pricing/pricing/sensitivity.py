@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.demand.prior_sensitivity import top_log_prior as top_log_prior
 from bayes_pricing.pricing.constraints import Limits
 from bayes_pricing.pricing.ladder import choose_prices
 from bayes_pricing.pricing.outlook import Block, Outlook
@@ -75,40 +75,6 @@ def power_scaling_gradient(values: Floats, log_prior: Floats) -> float:
     -0.9242
     """
     return float(np.log(2.0) * np.mean((values - values.mean()) * (log_prior - log_prior.mean())))
-
-
-def top_log_prior(posterior: DemandPosterior, population_elasticity: Floats) -> Floats:
-    r"""Log density of the priors at the top of the model at its draws, array (S,), up to a constant.
-
-    .. math:: -\frac{(\mu - m)^2}{2 s^2} - \sum_{\ell} \frac{\tau_\ell^2}{2 t_\ell^2}
-
-    with :math:`\mu` the population's mean elasticity and :math:`\tau_\ell` the between-unit sd of elasticities at each
-    level that varies. A level with a single unit is left out and gives its prior variance to the next one up.
-
-    Parameters
-    ----------
-    posterior : DemandPosterior
-    population_elasticity : array (S,)
-        The posterior's own draws of it.
-
-    Returns
-    -------
-    array (S,)
-    """
-    spec = posterior.spec
-    group_variance = spec.priors.elasticity_between_groups**2 / max(len(spec.levels), 1)
-    scales = {"item": spec.priors.elasticity_between_items**2}
-    waiting = 0.0 if spec.levels else group_variance
-    for level in spec.levels:
-        waiting += group_variance
-        if posterior.items[level].n_unique() > 1:
-            scales[level], waiting = waiting, 0.0
-    deviation = population_elasticity - spec.priors.elasticity_mean
-    log_prior = -0.5 * deviation**2 / (spec.priors.elasticity_sd**2 + waiting)
-    for level, variance in scales.items():
-        between = posterior.variation(level).sel(coefficient="log_price").transpose("chain", "draw").to_numpy().ravel()
-        log_prior = log_prior - 0.5 * between**2 / variance
-    return np.asarray(log_prior, dtype=np.float64)
 
 
 def prior_sensitivity(block: Block, limits: Limits, price: float, log_prior: Floats) -> PriorSensitivity:

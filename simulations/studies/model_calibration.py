@@ -195,7 +195,8 @@ def _wanted(case: Case, log_rate: Floats, sd: Floats, truth: dict[str, float], r
         size = truth["overdispersion"] ** -2.0
         return rng.poisson(rng.gamma(size, np.exp(log_rate) / size)).astype(float)
     if case.model == "lognormal":
-        return np.exp(log_rate + sd * rng.normal(size=len(sd)))
+        wanted: Floats = np.exp(log_rate + sd * rng.normal(size=len(sd)))
+        return wanted
     degrees = 0.0
     while degrees < FEWEST_DEGREES:
         degrees = float(rng.gamma(DEGREES_SHAPE, 1.0 / DEGREES_RATE))
@@ -368,9 +369,10 @@ def page_lines(model: str, found: pl.DataFrame) -> list[str]:
     }
     failed = fits.filter(pl.col("parameter").is_null())
     title, blank, verdict, *table = table_lines(case.title, ranks, failed.height, float(fits["seconds"].sum()))
+    cpu, longer = fits["cpu"].to_numpy(), int(fits["longer"].sum())
     seconds = (
-        f"A fit took {fits['cpu'].median():.1f} seconds of processor time (median; slowest "
-        f"{fits['cpu'].max():.0f}); {int(fits['longer'].sum())} were sampled longer of their own accord."
+        f"A fit took {np.median(cpu):.1f} seconds of processor time (median; slowest {cpu.max():.0f}); {longer} were "
+        "sampled longer of their own accord."
     )
     refused = [f"- refused: {reason}" for reason in failed["refused"].to_list()]
     return [title, blank, *([case.why, ""] if case.why else []), verdict, seconds, "", *refused, *table[1:]]

@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from bayes_pricing.demand.draws_posterior import DrawsPosterior
-from bayes_pricing.demand.model_comparison import GONE, leave_one_out, row_log_likelihood, score_models
-from bayes_pricing.demand.predictive import RowLaws
+from bayes_pricing.demand.model_comparison import GONE, leave_one_out, score_models
+from bayes_pricing.demand.row_laws import RowLaws, row_log_likelihood
 from bayes_pricing.demand.spec import DemandSpec
 
 NEVER = np.array([False])
