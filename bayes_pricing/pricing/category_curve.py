@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from bayes_pricing.demand.forecast import select_items
 from bayes_pricing.demand.posterior import DemandPosterior
-from bayes_pricing.pricing.constraints import BoxLimit, ItemLimit, Limits, MinStepIfChanged, sort_limits
-from bayes_pricing.pricing.contrast import FlipPoint
+from bayes_pricing.pricing.constraints import BoxLimit, ItemLimit, Limits, MinStepIfChanged, Support, sort_limits
+from bayes_pricing.pricing.contrast import FlipPoint, Rejected, other_prices
 from bayes_pricing.pricing.crossed_blocks import CrossedBlock, crossed_blocks
 from bayes_pricing.pricing.decision import PriceDecision
 from bayes_pricing.pricing.joint_rules import JointPoint, JointRules
@@ -219,6 +219,18 @@ def joint_prior_sensitivity(curve: CategoryCurve, limits: Limits, price: float, 
     return scaled_prior(
         candidates, money.mean(axis=1), lambda weights: money @ weights / weights.size, change[0] - change[1], log_prior
     )
+
+
+def joint_rejected(curve: CategoryCurve, limits: Limits) -> Rejected:
+    """Best price for the category that was not chosen, at least 3 % away from the decided one and from today's."""
+    place, decided = curve.place, float(curve.decided[curve.place])
+    facts = curve.problem.facts
+    seen = (float(facts.lowest_price[place]), float(facts.highest_price[place]))
+    away = other_prices(seen, curve.current, decided, limits.ladder)
+    best = away[[int(curve.money(away).mean(axis=1).argmax())]]
+    alone = sort_limits([Support(extend=1.0)])
+    forbidden = tuple(limit.name for limit in limits.item if not curve.allowed(best, replace(alone, item=(limit,)))[0])
+    return Rejected(price=float(best[0]), forbidden_by=forbidden)
 
 
 def joint_limit_step(curve: CategoryCurve, limits: Limits, limit: ItemLimit, moved: ItemLimit) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayes_pricing.pricing.constraints import Limits
+from bayes_pricing.pricing.constraints import Limits, PriceLadder
 from bayes_pricing.pricing.decision import Estimate, ItemDecision, estimate
 from bayes_pricing.pricing.outlook import Block, Outlook
 
@@ -22,7 +23,7 @@ class Contrast:
 
     Attributes
     ----------
-    against : {"today", "best_rejected"}
+    against : {"today", "best_rejected", "today_in_category"}
     price : float
         The other price, currency per unit.
     change : Estimate
@@ -128,19 +129,38 @@ def best_rejected(block: Block, limits: Limits, chosen: float) -> Rejected:
     -------
     Rejected
     """
-    current = float(block.facts.current_price[0])
-    lowest = min(float(block.facts.lowest_price[0]), 0.8 * current)
-    highest = max(float(block.facts.highest_price[0]), 1.25 * current)
-    prices = np.geomspace(lowest, highest, 61) if limits.ladder is None else limits.ladder.rungs(lowest, highest)
-    away = prices[np.abs(prices - chosen) >= REJECTED_DISTANCE * current]
-    if abs(chosen - current) > 1e-6 * current or not away.size:
-        away = away[np.abs(away - current) >= REJECTED_DISTANCE * current]
-    if not away.size:
-        away = np.array([chosen * (1.0 + REJECTED_DISTANCE)])
+    facts = block.facts
+    away = other_prices(
+        (float(facts.lowest_price[0]), float(facts.highest_price[0])), float(facts.current_price[0]), chosen,
+        limits.ladder,
+    )  # fmt: skip
     outlook = Outlook(block=block, prices=away[None, :])
     best = int(outlook.expected_change[0].argmax())
     forbidden = tuple(limit.name for limit in limits.item if not limit.allows(outlook)[0, best])
     return Rejected(price=float(away[best]), forbidden_by=forbidden)
+
+
+def other_prices(seen: tuple[float, float], current: float, chosen: float, ladder: PriceLadder | None) -> Floats:
+    """Prices that a chosen one may be held against: in and a little around those seen, away from it and from today's.
+
+    Parameters
+    ----------
+    seen : tuple of (float, float)
+        Lowest and highest price observed.
+    current, chosen : float
+    ladder : PriceLadder or None
+
+    Returns
+    -------
+    array (K,)
+        At least one.
+    """
+    lowest, highest = min(seen[0], 0.8 * current), max(seen[1], 1.25 * current)
+    prices = np.geomspace(lowest, highest, 61) if ladder is None else ladder.rungs(lowest, highest)
+    away = prices[np.abs(prices - chosen) >= REJECTED_DISTANCE * current]
+    if abs(chosen - current) > 1e-6 * current or not away.size:
+        away = away[np.abs(away - current) >= REJECTED_DISTANCE * current]
+    return away if away.size else np.array([chosen * (1.0 + REJECTED_DISTANCE)])
 
 
 def split_change(block: Block, price: float, cross: Floats | None = None) -> ChangeSplit:
@@ -279,17 +299,22 @@ def contrasts(
     looked_at: float | None,
     rejected: Rejected | None,
     cross: Floats | None = None,
+    money: Callable[[Floats], Floats] | None = None,
 ) -> tuple[Contrast, ...]:
     """Looked-at price against today's, and the decided price against the best rejected one; none where refused.
 
-    `cross` is the change of log units by other items' decided prices, array (S,), in force at every price but today's.
+    `cross` is the change of log units by other items' decided prices, array (S,), in force at every price but today's;
+    `money` gives what the item's category makes at prices (K,) of it, array (K, S): with it, the rejected price is held
+    against the decided one by that.
     """
     if looked_at is None or rejected is None:
         return ()
     look, chosen, other = (_change(block, price, cross) for price in (looked_at, decided.price, rejected.price))
+    if money is not None:
+        chosen, other = money(np.array([decided.price, rejected.price]))
     return (
-        _contrast("today", decided.current_price, look, np.zeros_like(look), ()),
-        _contrast("best_rejected", rejected.price, chosen, other, rejected.forbidden_by),
+        contrast_of("today", decided.current_price, look, np.zeros_like(look), ()),
+        contrast_of("best_rejected", rejected.price, chosen, other, rejected.forbidden_by),
     )
 
 
@@ -303,7 +328,8 @@ def _change(block: Block, price: float, cross: Floats | None) -> Floats:
     return np.asarray(change, dtype=np.float64)
 
 
-def _contrast(against: str, price: float, look: Floats, other: Floats, forbidden: tuple[str, ...]) -> Contrast:
+def contrast_of(against: str, price: float, look: Floats, other: Floats, forbidden: tuple[str, ...] = ()) -> Contrast:
+    """Money per draw at the looked-at price against money at another price, arrays (S,)."""
     difference = look - other
     return Contrast(
         against=against,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from bayes_pricing.demand.forecast import demand_draws, select_items
 from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.pricing.category_curve import category_curve
 from bayes_pricing.pricing.decision import PROBABILITY, PriceDecision
+
+Floats = NDArray[np.float64]
 
 POINTS = 41
 
@@ -31,19 +35,27 @@ def price_curve(posterior: DemandPosterior, decision: PriceDecision, item: str, 
     -------
     DataFrame
         Columns ``price`` (currency per unit), ``mean, lower, upper`` (objective per period; the band holds 90 % of
-        posterior draws) and ``probability``.
+        posterior draws) and ``probability``. Where prices cross it is the money of the item's category, the other
+        prices as decided.
     """
     row = select_items(posterior, [item])
+    crossing = posterior.spec.cross_prices is not None
     decided = decision.item(item)
     ends = np.log([row["lowest_price"].item(), row["highest_price"].item()])
     named = np.array([decided.current_price, decided.price])
     prices = np.unique(np.concatenate([np.exp(np.linspace(ends[0], ends[1], points)), named]))
+    if crossing:
+        return _summed_up(prices, category_curve(posterior, decision, item).money(prices))
     draws = demand_draws(posterior, [item])
     value = decision.economics.unit_value(decision.objective, row)
     log_ratio = np.log(prices / decided.current_price)[:, None]
     units = np.exp(draws.log_units_today[0][None, :] + log_ratio * draws.elasticity[0][None, :])
     worth = np.array([value.at(np.array([price]))[0] for price in prices])
-    outcome = worth[:, None] * units
+    return _summed_up(prices, worth[:, None] * units)
+
+
+def _summed_up(prices: Floats, outcome: Floats) -> pl.DataFrame:
+    """Mean and band of the outcome (K, S) at every price (K,)."""
     tail = (1.0 - PROBABILITY) / 2.0
     lower, upper = np.quantile(outcome, [tail, 1.0 - tail], axis=1)
     return pl.DataFrame({"price": prices, "mean": outcome.mean(axis=1), "lower": lower, "upper": upper}).with_columns(

@@ -15,10 +15,12 @@ from bayes_pricing.demand.forecast import demand_draws, select_items
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.errors import Finding
 from bayes_pricing.pricing.category_curve import (
+    CategoryCurve,
     category_curve,
     joint_flip_point,
     joint_limit_step,
     joint_prior_sensitivity,
+    joint_rejected,
 )
 from bayes_pricing.pricing.constraints import ItemLimit, Limits, sort_limits
 from bayes_pricing.pricing.contrast import (
@@ -27,6 +29,7 @@ from bayes_pricing.pricing.contrast import (
     FlipPoint,
     Rejected,
     best_rejected,
+    contrast_of,
     contrasts,
     flip_point,
     split_change,
@@ -181,6 +184,9 @@ class Explanation:
     provenance : Provenance
     joint : bool
         Whether prices cross, so that the item's price is chosen for its category.
+    category : Contrast or None
+        The looked-at price against today's in money of the whole category, the other prices as decided; None where
+        prices do not cross.
     """
 
     decision: ItemDecision
@@ -200,6 +206,7 @@ class Explanation:
     warnings: tuple[Finding, ...]
     provenance: Provenance
     joint: bool = False
+    category: Contrast | None = None
 
 
 def explain(
@@ -239,19 +246,25 @@ def explain(
         block = _at_their_prices(block, crossed)
     cross = None if crossed is None else crossed.decided
     limits = sort_limits(decision.limits)
-    rejected = None if decided.action == "refused" else best_rejected(block, limits, decided.price)
+    curve = None if crossed is None else category_curve(posterior, decision, item)
+    rejected = None
+    if decided.action != "refused":
+        rejected = best_rejected(block, limits, decided.price) if curve is None else joint_rejected(curve, limits)
     looked_at = _looked_at(decided, rejected)
     called = period_word(decision.data_as_of, decision.stale_on, decision.horizon_periods)
     about = tuple(finding for finding in findings if finding.item == item)
-    why = _why_alone if crossed is None else _why_jointly
-    reasons = _Reasons() if looked_at is None else why(posterior, decision, block, limits, looked_at)
+    reasons = _Reasons()
+    if looked_at is not None and curve is None:
+        reasons = _why_alone(posterior, decision, block, limits, looked_at)
+    elif looked_at is not None and curve is not None:
+        reasons = _why_jointly(posterior, decision, curve, limits, looked_at)
     return Explanation(
         decision=decided,
         objective=decision.objective,
         currency=decision.economics.currency,
         period=called if period is None else period,
         looked_at_price=looked_at,
-        contrasts=contrasts(block, decided, looked_at, rejected, cross),
+        contrasts=contrasts(block, decided, looked_at, rejected, cross, None if curve is None else curve.money),
         split=None if looked_at is None else split_change(block, looked_at, cross),
         elasticity=elasticity_evidence(posterior, item, block.draws.elasticity[0]),
         prior_sensitivity=reasons.prior,
@@ -263,6 +276,7 @@ def explain(
         warnings=(*decided.findings, *about, *decision.findings),
         provenance=_provenance(decision, block),
         joint=crossed is not None,
+        category=reasons.category,
     )
 
 
@@ -273,6 +287,7 @@ class _Reasons:
     prior: PriorSensitivity | None = None
     limits: tuple[LimitWorth, ...] = ()
     flip: FlipPoint | None = None
+    category: Contrast | None = None
 
 
 def _why_alone(
@@ -291,10 +306,9 @@ def _why_alone(
 
 
 def _why_jointly(
-    posterior: DemandPosterior, decision: PriceDecision, block: Block, limits: Limits, price: float
+    posterior: DemandPosterior, decision: PriceDecision, curve: CategoryCurve, limits: Limits, price: float
 ) -> _Reasons:
-    item = block.facts.items[0]
-    curve = category_curve(posterior, decision, item)
+    item = curve.problem.items[curve.place]
     return _Reasons(
         prior=joint_prior_sensitivity(curve, limits, price, _log_prior(posterior)),
         limits=_limit_worths(
@@ -302,6 +316,7 @@ def _why_jointly(
             lambda limit, moved: joint_limit_step(curve, limits, limit, moved),
         ),
         flip=joint_flip_point(curve, price, fee=_fee(decision)),
+        category=contrast_of("today_in_category", curve.current, *curve.money(np.array([price, curve.current]))),
     )  # fmt: skip
 
 

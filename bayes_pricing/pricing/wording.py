@@ -77,12 +77,13 @@ def _headline(explanation: Explanation) -> str:
             return f"Keep {name} at {today}: the portfolio's limits leave no room for its own best price."
         return f"Keep {name} at {today}: nothing allowed is expected to earn more."
     verb = "Raise" if decided.recommended_price > decided.current_price else "Cut"
-    gain = explanation.contrasts[0].change.mean if explanation.contrasts else 0.0
-    chance = percent(decided.probability_better)
-    if decided.support != "extrapolation":
-        chance = likely(decided.probability_better)
+    gain, better = explanation.contrasts[0].change.mean if explanation.contrasts else 0.0, decided.probability_better
+    if explanation.category is not None:
+        gain, better = explanation.category.change.mean, explanation.category.probability_better
+    chance = percent(better) if decided.support == "extrapolation" else likely(better)
+    whose = "its category's" if explanation.joint else "expected"
     return (
-        f"{verb} {name} from {today} to {price(decided.recommended_price)}: expected {explanation.objective} "
+        f"{verb} {name} from {today} to {price(decided.recommended_price)}: {whose} {explanation.objective} "
         f"{'up' if gain >= 0 else 'down'} {_money(explanation, gain)} a {explanation.period} (better: {chance})."
     )
 
@@ -119,10 +120,16 @@ def _why(explanation: Explanation) -> list[str]:
 
 
 def _crossed(explanation: Explanation) -> list[str]:
-    split = explanation.split
-    if split is None or not (split.cross_volume.lower or split.cross_volume.upper):
+    """What the price brings the whole category, which is what it was chosen for."""
+    category = explanation.category
+    if category is None:
         return []
-    return ["What its price brings other items counts in the decision, but not in these numbers."]
+    changes = "changes" if explanation.decision.action == "change" else "would change"
+    return [
+        f"With the other prices as decided, it {changes} {explanation.objective} of the whole category by "
+        f"{signed(category.change.mean)} a {explanation.period} on average ({_range(category.change)}): that is what "
+        "it was chosen for."
+    ]
 
 
 def _speaks(explanation: Explanation, contrast: Contrast) -> bool:
@@ -133,10 +140,11 @@ def _contrast(explanation: Explanation, contrast: Contrast) -> str:
     objective, period = explanation.objective, explanation.period
     if contrast.against != "today":
         ruled = f", ruled out by {joined(_words(explanation, contrast.forbidden_by))}" if contrast.forbidden_by else ""
+        whose = "its category's " if explanation.joint else ""
         return (
             f"The best price turned down is {price(contrast.price)}{ruled}; against it this decision changes "
-            f"{objective} by {signed(contrast.change.mean)} a {period} ({_range(contrast.change)}) and is better with "
-            f"probability {percent(contrast.probability_better)}."
+            f"{whose}{objective} by {signed(contrast.change.mean)} a {period} ({_range(contrast.change)}) and is better "
+            f"with probability {percent(contrast.probability_better)}."
         )
     changes = "changes" if explanation.decision.action == "change" else "would change"
     said = (

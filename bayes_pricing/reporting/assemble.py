@@ -123,7 +123,12 @@ def decision_part(
     return DecisionPart(decision=decision, stories=told)
 
 
-def with_frontier(part: DecisionPart, posterior: DemandPosterior, *, seed: int) -> DecisionPart:
+FRONTIER_POINTS = 6
+
+
+def with_frontier(
+    part: DecisionPart, posterior: DemandPosterior, *, seed: int, points: int = FRONTIER_POINTS
+) -> DecisionPart:
     """The same part with the frontier of gain against risk and what each risk limit costs; solves a dozen times."""
     decision = part.decision
     asked = (posterior, decision.economics, decision.objective, decision.limits)
@@ -131,7 +136,7 @@ def with_frontier(part: DecisionPart, posterior: DemandPosterior, *, seed: int) 
     horizon = decision.horizon_periods
     return replace(
         part,
-        frontier=efficient_frontier(*asked, horizon_periods=horizon, seed=seed, items=items),
+        frontier=efficient_frontier(*asked, horizon_periods=horizon, seed=seed, items=items, points=points),
         caution=price_of_caution(*asked, horizon_periods=horizon, seed=seed, items=items),
     )
 
@@ -156,7 +161,7 @@ def item_story(
             recommended_price=decided.price,
             lowest_price=explained.support.lowest_price,
             highest_price=explained.support.highest_price,
-            outcome=decision.objective,
+            outcome=f"{decision.objective} of its category" if explained.joint else decision.objective,
             unit=f"units per {period}" if decision.objective == "units" else f"{currency} per {period}",
             price_unit=f"{currency} per unit",
             probability=PROBABILITY,
@@ -180,7 +185,12 @@ def _story_facts(explained: Explanation, currency: str) -> tuple[Fact, ...]:
     per = f"{'units' if explained.objective == 'units' else currency} per {explained.period}"
     change = {"revenue": decided.revenue, "profit": decided.profit, "units": decided.units}[explained.objective]
     if change is not None and decided.action == "change":
-        facts.append(Fact(label=f"Change of {explained.objective}", value=change, unit=per))
+        own = " of its own" if explained.joint else ""
+        facts.append(Fact(label=f"Change of {explained.objective}{own}", value=change, unit=per))
+    if explained.category is not None and decided.action == "change":
+        facts.append(
+            Fact(label=f"Change of its category's {explained.objective}", value=explained.category.change, unit=per)
+        )
     for limit in explained.limits:
         looser, tighter = (f"{signed(value)} {per}" if value else "nothing" for value in (limit.looser, limit.tighter))
         cost = f"{limit.looser_words} would bring {looser}, {limit.tighter_words} {tighter}"

@@ -21,8 +21,9 @@ FIT = ("--item", "brand", "--period", "week", "--price", "price", "--quantity", 
        "--shared-control", "deal", "--shared-control", "feature", "--cross-prices")  # fmt: skip
 LIMITS = ("--objective", "profit", "--price-step", "0.05", "--max-change", "0.10", "--currency", "USD",
           "--horizon", "13")  # fmt: skip
-SHORTFALL = "2000"
-"""Largest expected shortfall of the chain's profit, USD per week: the mean of the worst 5 % of draws."""
+SHORTFALL = "-8000"
+"""Largest expected shortfall of the chain's profit, USD per week: below zero, so that even the mean of the worst 5 % of
+draws has to gain 8,000."""
 
 
 def chain_weeks(sales: pl.DataFrame, *, stores: Sequence[int] | None = None) -> pl.DataFrame:

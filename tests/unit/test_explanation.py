@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bayes_pricing.errors import Finding, SpecError
 from bayes_pricing.pricing.constraints import Bounds, MaxChange, Support
+from bayes_pricing.pricing.curve import price_curve
 from bayes_pricing.pricing.explanation import explain
 from bayes_pricing.pricing.optimizer import optimize_prices
 from bayes_pricing.pricing.profit import Economics
@@ -253,6 +254,13 @@ def test_where_prices_cross_reasons_count_the_category() -> None:
     prior = found.prior_sensitivity
     assert prior is not None
     assert prior.price_as_is == pytest.approx(9.5)
+    whole = found.category
+    assert whole is not None
+    assert whole.change.mean == pytest.approx((money(9.5) - money(10.0)).mean(), rel=1e-9)
+    curve = price_curve(posterior, decision, first.item)
+    at = curve.filter((curve["price"] - 9.5).abs() < 1e-9)
+    assert at["mean"].item() == pytest.approx(money(9.5).mean(), rel=1e-9)
+    assert word(found, "headline").startswith("Cut item-00000 from 10.00 to 9.50: its category's profit up")
     told = word(found, "full")
     assert "Today's price would earn its category more than 9.50 if the elasticity were above" in told
     assert "(its category, the other prices as decided)" in told
