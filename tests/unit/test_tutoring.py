@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import sqlalchemy
 import xarray as xr
 from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]  # it has no types
 
@@ -222,7 +224,20 @@ def test_written_market_reads_back_the_same(market: TutoringMarket, tmp_path: Pa
         write_tutoring(market, tmp_path / "market")
 
 
+@pytest.fixture
+def empty_postgres(postgres_url: str) -> Iterator[str]:
+    """The server's database without the tables of a marketplace, before and after."""
+    engine = sqlalchemy.create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg://"))
+    TUTORING.drop_all(engine)
+    yield postgres_url
+    TUTORING.drop_all(engine)
+    engine.dispose()
+
+
 @pytest.mark.postgres
-def test_tables_fill_a_postgres_database_too(market: TutoringMarket, postgres_url: str, tmp_path: Path) -> None:
-    files = write_tutoring(market, tmp_path / "market", url=postgres_url)
+def test_tables_fill_a_postgres_database_too(market: TutoringMarket, empty_postgres: str, tmp_path: Path) -> None:
+    files = write_tutoring(market, tmp_path / "market", url=empty_postgres)
+    assert not (tmp_path / "market" / "market.db").exists()
     assert read_tutoring_sales(files.database).collect().equals(market.sales())
+    with pytest.raises(StorageError, match="holds rows in bookings"):
+        write_tutoring(market, tmp_path / "again", url=empty_postgres)
