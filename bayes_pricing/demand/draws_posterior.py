@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -163,6 +164,41 @@ class DrawsPosterior:
         for name, values in self.extra.items():
             variables[name] = (("chain", "draw", f"{name}_at"), values)
         return xr.Dataset(variables, coords={"coefficient": coefficients, "pair": pairs})
+
+    def new_unit(self, level: str, parent: str | xr.DataArray | None, *, seed: int) -> xr.DataArray:
+        """Draws for a unit never seen, dims (chain, draw, coefficient): it varies around its parent as its siblings do.
+
+        Parameters
+        ----------
+        level : str
+            ``item`` or a nesting level with two units or more.
+        parent : str, DataArray or None
+            Name of its unit one level up, or draws of one that is new itself; None where that is the population.
+        seed : int
+            Two new units with different seeds are independent given their parent.
+
+        Raises
+        ------
+        SpecError
+            For a level or parent the model does not have: of one unit nobody can tell how far others lie from it.
+        """
+        varying = ("item", *(name for name in self.spec.levels if len(self.units[name]) > 1))
+        if level not in varying:
+            raise SpecError(f"No units of {level!r} vary around a parent; choose one of {varying}.")
+        above = (*varying, "population")[varying.index(level) + 1]
+        mean = self.coefficients("population")
+        if isinstance(parent, xr.DataArray):
+            mean = parent
+        elif above != "population":
+            if parent is None:
+                raise SpecError(f"A new {level} needs the {above} it belongs to; name its parent.")
+            mean = self.coefficients(above, [parent]).isel({above: 0}, drop=True)
+        sd, k = self.between_sd[level], len(self.spec.coefficients)
+        row, column = np.tril_indices(k, -1)
+        correlation = np.broadcast_to(np.eye(k), (*sd.shape[:2], k, k)).copy()
+        correlation[..., row, column] = correlation[..., column, row] = self.correlation[level]
+        z = np.random.default_rng([zlib.crc32(self.id.encode()), seed]).standard_normal(sd.shape)
+        return mean + sd * (np.linalg.cholesky(correlation) @ z[..., None])[..., 0]
 
     def thin(self, draws: int) -> DrawsPosterior:
         """The same posterior with at most `draws` draws per chain, evenly spaced."""

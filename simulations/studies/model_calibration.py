@@ -33,7 +33,7 @@ from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.row_density import DEGREES_RATE, DEGREES_SHAPE
 from bayes_pricing.demand.spec import DemandSpec, NoiseBy, Priors
 from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior
-from bayes_pricing.errors import Finding, Refusal
+from bayes_pricing.errors import Finding, Refusal, SpecError
 from simulations.studies.runner import Progress, Study, run_study, silent
 from simulations.studies.terms_calibration import draw_parameters
 from simulations.studies.tree_calibration import KEPT_DRAWS, table_lines
@@ -189,11 +189,11 @@ def _within(column: pl.Series) -> Floats:
 def _wanted(case: Case, log_rate: Floats, sd: Floats, truth: dict[str, float], rng: np.random.Generator) -> Floats:
     """Units wanted; what else the law has is drawn and noted in `truth`."""
     if case.model == "poisson":
-        return rng.poisson(np.exp(log_rate)).astype(float)
+        return np.asarray(rng.poisson(np.exp(log_rate)), dtype=np.float64)
     if case.model == "negative-binomial":
         truth["overdispersion"] = abs(float(rng.normal(scale=OVERDISPERSION_SCALE)))
         size = truth["overdispersion"] ** -2.0
-        return rng.poisson(rng.gamma(size, np.exp(log_rate) / size)).astype(float)
+        return np.asarray(rng.poisson(rng.gamma(size, np.exp(log_rate) / size)), dtype=np.float64)
     if case.model == "lognormal":
         wanted: Floats = np.exp(log_rate + sd * rng.normal(size=len(sd)))
         return wanted
@@ -227,7 +227,7 @@ def _endogenous(
     )
 
 
-def fit_market(case: Case, market: Market, seed: int, draws: int) -> tuple[DemandPosterior, Diagnostics, int]:
+def fit_market(case: Case, market: Market, seed: int, draws: int) -> tuple[DrawsPosterior, Diagnostics, int]:
     """The posterior, the gate's verdict, and whether the run was lengthened, of one market."""
     if case.instrument:
         return _fit_joint(case, market, seed, draws)
@@ -238,10 +238,12 @@ def fit_market(case: Case, market: Market, seed: int, draws: int) -> tuple[Deman
     )
     fitted = fit_demand(panel, request, SamplerSettings(draws=draws), seed=seed)
     longer = sum(finding.code == "sampled_longer" for finding in fitted.findings)
+    if not isinstance(fitted.posterior, DrawsPosterior):
+        raise SpecError(f"{case.title} was fitted on the tree, which has a study of its own.")
     return fitted.posterior, fitted.diagnostics, longer
 
 
-def _fit_joint(case: Case, market: Market, seed: int, draws: int) -> tuple[DemandPosterior, Diagnostics, int]:
+def _fit_joint(case: Case, market: Market, seed: int, draws: int) -> tuple[DrawsPosterior, Diagnostics, int]:
     """As `fit_endogenous` does once the instruments have passed their tests."""
     spec = DemandSpec(shared_controls=(SEASON,), noise_by="common", priors=case.priors)
     rows = market.rows.with_columns(pl.col("log_price").alias(PRICE_RESIDUAL))
@@ -264,6 +266,28 @@ def _instrument_rows(rows: pl.DataFrame) -> InstrumentRows:
     return build_instrument_rows(
         log_units, log_price, rows.select(COST).to_numpy(), (COST,), item, rows.select(SEASON).to_numpy()
     )
+
+
+def _never_seen(truth: Mapping[str, float], rng: np.random.Generator) -> dict[str, float]:
+    """Elasticities of a new item of the first category, and of a new item of a new category."""
+    by_item, by_category = (
+        truth["sd_item log_price"] * rng.normal(size=2),
+        truth["sd_category log_price"] * rng.normal(),
+    )
+    return {
+        "new item log_price": float(truth["category log_price"] + by_item[0]),
+        "new category's item log_price": float(truth["population log_price"] + by_category + by_item[1]),
+    }
+
+
+def new_draws(posterior: DrawsPosterior) -> dict[str, Floats]:
+    """What the posterior says of the two items of :func:`_never_seen`."""
+    item = posterior.new_unit("item", posterior.units["category"][0], seed=1)
+    strange = posterior.new_unit("item", posterior.new_unit("category", None, seed=2), seed=3)
+    return {
+        "new item log_price": item.sel(coefficient="log_price").to_numpy(),
+        "new category's item log_price": strange.sel(coefficient="log_price").to_numpy(),
+    }
 
 
 def draws_of(posterior: DemandPosterior) -> dict[str, Floats]:
@@ -289,6 +313,7 @@ def rank_task(model: str, seed: int, draws: int) -> list[dict[str, object]]:
     """Ranks in [0, 1] of one market's parameters; where the fit was refused one row that says why."""
     rng, case = np.random.default_rng(seed), CASES[model]
     market = simulate_market(case, rng)
+    truth = market.truth | _never_seen(market.truth, np.random.default_rng([seed, 1]))
     started, cpu = time.perf_counter(), time.process_time()
     try:
         posterior, diagnostics, longer = fit_market(case, market, seed, draws)
@@ -298,7 +323,7 @@ def rank_task(model: str, seed: int, draws: int) -> list[dict[str, object]]:
         return [_refused(seed, diagnostics.findings, started, cpu)]
     took = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu, "longer": longer}
     at = np.linspace(0, 4 * draws - 1, KEPT_DRAWS).astype(int)
-    found = draws_of(posterior)
+    found = draws_of(posterior) | new_draws(posterior)
     return [
         {
             "seed": seed,
@@ -307,7 +332,7 @@ def rank_task(model: str, seed: int, draws: int) -> list[dict[str, object]]:
             "refused": "",
             **took,
         }
-        for name, value in market.truth.items()
+        for name, value in truth.items()
     ]
 
 

@@ -121,3 +121,57 @@ def test_draws_must_fit_the_item_table() -> None:
     held = posterior()
     with pytest.raises(SpecError, match="the item table has 3 items"):
         DrawsPosterior.from_arrays(held.to_arrays() | {"item": held.item_draws[:, :, :2]}, held.metadata, held.items)
+
+
+def hierarchy(rng: np.random.Generator, draws: int) -> DrawsPosterior:
+    """Two families known to 0.3, items 0.5 around them, families 0.8 around a population known to 0.4."""
+    shape = (2, draws)
+    population = np.array([2.0, -2.5]) + 0.4 * rng.normal(size=(*shape, 2))
+    family = np.array([[2.5, -3.0], [1.5, -2.0]]) + 0.3 * rng.normal(size=(*shape, 2, 2))
+    constant = {name: np.broadcast_to(sd, (*shape, 2)).copy() for name, sd in (("item", 0.5), ("family", 0.8))}
+    return DrawsPosterior(
+        id="known",
+        spec=DemandSpec(likelihood="poisson", levels=("family",)),
+        items=pl.DataFrame({"item": ["a", "b"], "family": ["tea", "grain"]}),
+        units={"family": ("grain", "tea")},
+        item_draws=np.zeros((*shape, 2, 2), dtype=np.float32),
+        upper_draws={"family": family.astype(np.float32), "population": population.astype(np.float32)},
+        between_sd=constant,
+        correlation={name: np.full((*shape, 1), -0.6) for name in constant},
+        shared_draws=np.zeros((*shape, 0)),
+        dispersion=None,
+        weight=np.ones(2),
+    )
+
+
+def test_new_units_are_as_wide_as_their_hierarchy() -> None:
+    """A new item of a known family, and one of a new family: intervals hold the share of drawn truths they promise."""
+    rng = np.random.default_rng(6)
+    held = hierarchy(rng, 4000)
+    known = held.new_unit("item", "tea", seed=1)
+    strange = held.new_unit("item", held.new_unit("family", None, seed=2), seed=3)
+    truths = 4000
+    of_tea = -2.0 + 0.3 * rng.normal(size=truths) + 0.5 * rng.normal(size=truths)
+    of_none = -2.5 + np.hypot(np.hypot(0.4, 0.8), 0.5) * rng.normal(size=truths)
+    for found, truth, sd in ((known, of_tea, np.hypot(0.3, 0.5)), (strange, of_none, np.sqrt(0.16 + 0.64 + 0.25))):
+        draws = found.sel(coefficient="log_price")
+        assert float(draws.std()) == pytest.approx(sd, rel=0.04)  # five standard errors of an sd from 8,000 draws
+        for probability in (0.5, 0.9):
+            lower, upper = draws.quantile([0.5 - probability / 2, 0.5 + probability / 2]).to_numpy()
+            held_share = float(((lower < truth) & (truth < upper)).mean())
+            assert held_share == pytest.approx(
+                probability, abs=0.035
+            )  # four standard errors of truths and of quantiles
+    # level and elasticity deviate together by -0.6; what is shared from above is independent in both
+    both = np.corrcoef(known.to_numpy().reshape(-1, 2).T)[0, 1]
+    assert both == pytest.approx(-0.6 * 0.25 / 0.34, abs=0.04)
+
+
+def test_a_new_unit_needs_to_know_where_it_hangs() -> None:
+    held = hierarchy(np.random.default_rng(1), 10)
+    with pytest.raises(SpecError, match="name its parent"):
+        held.new_unit("item", None, seed=1)
+    with pytest.raises(SpecError, match="No units of 'house' vary"):
+        posterior().new_unit("house", None, seed=1)
+    np.testing.assert_array_equal(held.new_unit("item", "tea", seed=1), held.new_unit("item", "tea", seed=1))
+    assert not np.array_equal(held.new_unit("item", "tea", seed=1), held.new_unit("item", "tea", seed=2))
