@@ -153,8 +153,8 @@ def attribute_table(posterior: DemandPosterior, probability: float = PROBABILITY
     names = posterior.spec.attributes
     draws = np.zeros((2, 0))
     if names:
-        effects = posterior.hyper()["attribute_effect"].sel(coefficient=["log_price", "level"])
-        draws = _pooled(effects.transpose("chain", "draw", "attribute", "coefficient"))
+        effects = posterior.hyper()["attribute_effect"].sel(explained=["log_price", "level"])
+        draws = _pooled(effects.transpose("chain", "draw", "attribute", "explained"))
     summary = summarize(draws, probability)
     labels = {"attribute": [name for name in names for _ in range(2)], "of": ["elasticity", "log_units"] * len(names)}
     return pl.DataFrame(labels, schema=dict.fromkeys(labels, pl.String)).with_columns(

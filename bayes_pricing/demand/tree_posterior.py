@@ -238,7 +238,8 @@ class TreePosterior:
 
         ``sd_<level>`` and ``correlation_<level>`` of units around their parent, ``noise_sd`` by noise group; with noise
         by item also ``noise_spread`` (the sd of log noise sds) and ``item_noise_sd``; with cross prices
-        ``sd_other_prices``, of single cross-price elasticities around their item's mean.
+        ``sd_other_prices``, of single cross-price elasticities around their item's mean; with attributes their effects
+        (``attribute_effect``), for the gate to look at.
         """
         layout, names = self.prior.layout, self.data.level_names
         log_sd, partials, tied = layout.split(self.draws.theta)
@@ -261,7 +262,7 @@ class TreePosterior:
             by_item = np.exp(self.draws.item_log_noise.astype(np.float64))
             found["item_noise_sd"] = self._labelled(by_item, ("item",), item=self.data.gram.items)
         if self.spec.attributes:
-            found["attribute_effect"] = self.attribute_effects()
+            found["attribute_effect"] = self.attribute_effects().rename(coefficient="explained")
         return xr.Dataset(found)
 
     def new_unit(

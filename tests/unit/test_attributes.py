@@ -11,9 +11,13 @@ from bayes_pricing.data.panel import SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.demand.attributes import item_attributes, new_attributes
 from bayes_pricing.demand.design import Design, ModelRequest, build_design
+from bayes_pricing.demand.elasticity import attribute_table
 from bayes_pricing.demand.gaussian_tree import build_tree_data
 from bayes_pricing.demand.spec import DemandSpec, Priors
+from bayes_pricing.demand.terms import TermRequest
+from bayes_pricing.demand.tree_posterior import TreePosterior, build_tree_posterior
 from bayes_pricing.demand.tree_prior import build_tree_prior
+from bayes_pricing.demand.tree_sampling import TreeDraws
 from bayes_pricing.errors import PanelError, Refusal, SpecError
 
 
@@ -29,7 +33,7 @@ def design(request: ModelRequest | None = None, **columns: list[object]) -> Desi
             **{name: [value for value in values for _ in range(6)] for name, values in columns.items()},
         }
     )
-    roles = ColumnRoles.resolve(frame.columns, attributes=tuple(columns))
+    roles = ColumnRoles.resolve(frame.columns, attributes=tuple(name for name in columns if name != "category"))
     return build_design(SalesPanel.from_frame(frame, roles), request or ModelRequest(model="lognormal"))
 
 
@@ -79,3 +83,48 @@ def test_other_models_refuse_attributes_by_name() -> None:
         DemandSpec(likelihood="poisson", levels=(), attributes=("size",))
     with pytest.raises(SpecError, match="brand"):
         new_attributes(pl.DataFrame({"attribute_size": [1.0]}), ["size"], {"size": 1.0, "brand": "own"})
+
+
+def made_up_posterior() -> TreePosterior:
+    """Four jars in two categories with a size, and an elasticity that drifts; what is above the items is made up."""
+    request = ModelRequest(model="lognormal", noise_by="common", terms=TermRequest(drift=True))
+    found = design(request, size=[1.0, 2.0, 3.0, 6.0], category=["x", "x", "y", "y"])
+    rows = found.frame.with_columns(log_price=pl.col("price").log(), log_units=pl.col("quantity").log())
+    gram = gather_gram(rows, "item", "log_units", found.spec.columns[1:], centred=found.spec.centred)
+    data = build_tree_data(gram, [found.items["category"].to_list()], found.spec)
+    prior, rng = build_tree_prior(data, Priors()), np.random.default_rng(4)
+    states = rng.normal(size=(2, 50, 3, 5))
+    states[:, :, :, 3:] = states[:, :, -1:, 3:]
+    draws = TreeDraws(
+        theta=rng.normal(-0.5, 0.3, (2, 50, data.layout.size)),
+        log_noise=np.full((2, 50, 1), -1.0),
+        log_spread=None,
+        item_log_noise=None,
+        states=states,
+        divergences=0,
+        energy=rng.normal(size=(2, 50)),
+        steps=np.ones((2, 50)),
+        seconds=0.1,
+    )
+    return build_tree_posterior(data, prior, draws, found.items, seed=3)
+
+
+def test_units_have_what_their_attributes_add() -> None:
+    """A category has what its items' mean size adds (1.5 off the mean either way), a new item what its own adds."""
+    posterior = made_up_posterior()
+    states = posterior.draws.states
+    on_level, on_price = states[:, :, -1, 3], states[:, :, -1, 4]
+    effects = posterior.attribute_effects()
+    np.testing.assert_array_equal(effects.sel(attribute="size", coefficient="level"), on_level)
+    np.testing.assert_array_equal(effects.sel(attribute="size", coefficient="log_price"), on_price)
+    categories = posterior.coefficients("category", ["y", "x"])
+    np.testing.assert_allclose(categories[:, :, 0, 0], states[:, :, 1, 0] + 1.5 * on_level)
+    np.testing.assert_allclose(categories[:, :, 1, 1], states[:, :, 0, 1] - 1.5 * on_price)
+    np.testing.assert_allclose(categories[:, :, 1, 2], states[:, :, 0, 2])
+    large, usual = (posterior.new_unit("item", "y", seed=1, attributes={"size": size}) for size in (7.0, 4.5))
+    np.testing.assert_allclose((large - usual).sel(coefficient="log_price"), 2.5 * on_price)
+    np.testing.assert_allclose(usual, posterior.new_unit("item", "y", seed=1))
+    assert all(bool(np.isfinite(values).all()) for values in posterior.hyper().values())
+    assert attribute_table(posterior)["mean"].to_list() == pytest.approx([on_price.mean(), on_level.mean()])
+    with pytest.raises(SpecError, match="size"):
+        posterior.new_unit("item", "y", seed=1, attributes={"weight": 1.0})
