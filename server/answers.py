@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from bayes_pricing.errors import SpecError
+from server.readers import readable
 from server.schemas import BulkRequest, DemandRequest, Strict, WhatIfRequest
 from server.store.failures import NotFound
 from server.store.published import PublishedModel
@@ -37,7 +38,7 @@ def answer(model: PublishedModel, kind: str, request: bytes) -> bytes:
         raise SpecError(f"There is no kind of answer {kind!r}; choose one of {', '.join(KINDS)}.")
     schema, make = found
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused where it is encoded
-        return make(model, msgspec.json.decode(request, type=schema))
+        return make(model, msgspec.json.decode(request, type=readable(schema)))
 
 
 def canonical(request: Strict) -> bytes:
@@ -106,7 +107,9 @@ def explanation(model: PublishedModel, request: ItemRequest) -> bytes:
 
     place = require_item(model, request.item)
     explained = explain(model.posterior, model.decision(request.item), request.item)
-    explained = replace(explained, elasticity=msgspec.json.decode(model.evidence[place], type=ElasticityEvidence))
+    explained = replace(
+        explained, elasticity=msgspec.json.decode(model.evidence[place], type=readable(ElasticityEvidence))
+    )
     prose = {length: word(explained, length) for length in ("headline", "paragraph", "full")}
     return _encode(model, item=request.item, explanation=explained, prose=prose)
 

@@ -18,6 +18,7 @@ from server.finite import content_tag
 from server.guard import LOGGER, SLASH_INSIDE, Guard
 from server.operations import Ask, Operation, Reply
 from server.problems import MEDIA_TYPE, Failure, FieldProblem, problem_of
+from server.readers import readable
 from server.routes import allowed_methods, operations
 from server.schemas import Strict
 from server.service import serving
@@ -104,7 +105,7 @@ def read_query[Query: Strict](text: bytes, schema: type[Query]) -> Query:
     if twice is not None:
         raise Failure("invalid-request", f"The query parameter {twice!r} is given more than once.")
     try:
-        return msgspec.convert({name: _number(name, text) for name, text in pairs}, schema)
+        return msgspec.convert({name: _number(name, text) for name, text in pairs}, readable(schema))
     except msgspec.ValidationError as error:
         raise invalid("query parameters do", error) from error
 
@@ -139,10 +140,10 @@ async def read_body(request: AnyRequest, operation: Operation) -> Any:
     if operation.body is bytes:
         return content
     try:
-        return msgspec.json.decode(content, type=operation.body)
+        return msgspec.json.decode(content, type=readable(operation.body))
     except msgspec.ValidationError as error:
         try:
-            return msgspec.convert(whole_numbers(msgspec.json.decode(content)), operation.body)
+            return msgspec.convert(whole_numbers(msgspec.json.decode(content)), readable(operation.body))
         except msgspec.MsgspecError:
             raise invalid("body does", error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Engine
 from bayes_pricing.errors import StorageError
 from server.answers import decision_part, envelope_start
 from server.finite import content_tag
+from server.readers import readable
 from server.store.aliases import Alias, current_alias
 from server.store.failures import NotFound, StoreUnavailable
 from server.store.published import PublishedModel, load_published
@@ -38,7 +39,7 @@ class _Action(msgspec.Struct):
 
 def action_of(decision: bytes) -> str:
     """What an encoded decision says to do."""
-    return msgspec.json.decode(decision, type=_Action).action
+    return msgspec.json.decode(decision, type=readable(_Action)).action
 
 
 @dataclass(frozen=True, eq=False)

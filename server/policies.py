@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bayes_pricing.errors import SpecError
+from server.readers import readable
 
 if TYPE_CHECKING:
     from bayes_pricing.cli.decision_flags import LimitFlags, MoneyFlags
@@ -38,8 +39,8 @@ def policy_flags(policy: Mapping[str, Any]) -> tuple[MoneyFlags, LimitFlags]:
         raise SpecError(f"The policy has the unknown name {unknown[0]!r}; known are {', '.join(sorted(known))}.")
     try:
         return (
-            msgspec.convert({name: policy[name] for name in policy if name in names[MoneyFlags]}, MoneyFlags),
-            msgspec.convert({name: policy[name] for name in policy if name in names[LimitFlags]}, LimitFlags),
+            msgspec.convert({name: policy[name] for name in policy if name in names[MoneyFlags]}, readable(MoneyFlags)),
+            msgspec.convert({name: policy[name] for name in policy if name in names[LimitFlags]}, readable(LimitFlags)),
         )
     except msgspec.ValidationError as error:
         raise SpecError(f"The policy: {error}.") from error

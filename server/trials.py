@@ -10,6 +10,7 @@ import numpy as np
 from bayes_pricing.errors import SpecError
 from server.answers import require_item
 from server.policies import policy_flags
+from server.readers import readable
 from server.schemas import MonitorRequest, PlanRequest, ReadOutBody
 from server.store.published import PublishedModel
 
@@ -124,9 +125,10 @@ def read_out_rows(body: ReadOutBody) -> dict[str, Any]:
     """
     from bayes_pricing.cli.read_test import read_out_document
     from bayes_pricing.experiments.guardrails import Guardrail
-    from bayes_pricing.experiments.plan_file import parse_plan
+    from bayes_pricing.experiments.plan_file import Preregistration, parse_plan
     from bayes_pricing.experiments.readout import ReadOutRequest
 
+    readable(Preregistration)
     request = ReadOutRequest(
         plan=None if body.plan is None else parse_plan(body.plan, "in `plan`"),
         shares=dict(body.shares),

@@ -11,6 +11,7 @@ from server.answers import ItemRequest, canonical
 from server.cursors import cursor_of, read_cursor
 from server.metrics import count_recommendation
 from server.operations import Ask, Operation, Reply, page
+from server.readers import readable
 from server.schemas import ItemsQuery, ModelQuery
 from server.store.failures import NotFound
 
@@ -76,7 +77,7 @@ class ItemSummary(msgspec.Struct, frozen=True):
 
 def summary(decision: bytes) -> ItemSummary:
     """The few fields of a decision that a list shows."""
-    return msgspec.json.decode(decision, type=ItemSummary)
+    return msgspec.json.decode(decision, type=readable(ItemSummary))
 
 
 AUDITED = {"Audit-Id": "Id under which the audit keeps this answer"}

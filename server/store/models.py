@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from bayes_pricing.gate import Evidence, Verdict, judge
+from server.readers import readable
 from server.store.audit import append_event
 from server.store.database import reading, writing
 from server.store.failures import NotFound
@@ -124,6 +125,6 @@ def _record(row: sa.Row[tuple[object, ...]]) -> ModelRecord:
         fit_id=row.fit_id,
         published_at=row.published_at,
         published_by=row.published_by,
-        evidence=msgspec.convert(row.evidence, Evidence),
+        evidence=msgspec.convert(row.evidence, readable(Evidence)),
         about=row.about,
     )

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.errors import StorageError
+from server.readers import readable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -114,7 +115,7 @@ class PublishedModel:
 
         from bayes_pricing.demand.draws_posterior import DrawsMetadata, DrawsPosterior
 
-        metadata = msgspec.convert(self.about["posterior"], DrawsMetadata)
+        metadata = msgspec.convert(self.about["posterior"], readable(DrawsMetadata))
         arrays = {
             path.stem: np.asarray(np.load(path, mmap_mode="r")) for path in sorted((self.folder / "draws").iterdir())
         }
@@ -148,7 +149,7 @@ class PublishedModel:
 
         money, limits = policy_flags(self.about["policy"])
         stored = self.about["decision"]
-        decided = msgspec.json.decode(self.recommendations[self.place[item]], type=ItemDecision)
+        decided = msgspec.json.decode(self.recommendations[self.place[item]], type=readable(ItemDecision))
         return PriceDecision(
             items=(decided,),
             portfolio=_portfolio(stored["portfolio"]),
@@ -160,7 +161,7 @@ class PublishedModel:
             stale_on=_period(stored["stale_on"]),
             model=stored["model"],
             seed=self.about["seed"],
-            findings=msgspec.convert(stored["findings"], tuple[Finding, ...]),
+            findings=msgspec.convert(stored["findings"], readable(tuple[Finding, ...])),
         )
 
 
@@ -176,7 +177,7 @@ def load_published(root: Path, model_id: str) -> PublishedModel:
     if not model_id.isalnum():
         raise StorageError(f"{model_id!r} is no id of a published model; ids are hexadecimal digits.")
     try:
-        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=readable(Manifest))
     except OSError as error:
         raise StorageError(f"There is no published model {model_id!r} ({error.strerror}); publish it first.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -31,8 +31,6 @@ from tests.support import require
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 
-KEPT = 4
-"""Seconds that an idle connection is kept."""
 PATIENCE = 6
 """Seconds that the server waits for a slow request; those of the tests are quick, even where others use the machine."""
 
@@ -51,8 +49,7 @@ def others(shop: Shop) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def running(shop: Shop) -> Iterator[Running]:
     patient = replace(shop, settings=replace(shop.settings, database_url=f"{shop.settings.database_url}?timeout=1"))
-    environ = {"REQUEST_SECONDS": str(PATIENCE), "NOTICE_SECONDS": "5", "KEEP_ALIVE_SECONDS": str(KEPT)}
-    with serving(patient, environ=environ) as server:
+    with serving(patient, environ={"REQUEST_SECONDS": str(PATIENCE), "NOTICE_SECONDS": "5"}) as server:
         yield server
 
 
@@ -230,20 +227,18 @@ def test_slow_client_is_hung_up_on_while_others_are_answered(running: Running) -
     assert time.monotonic() - began >= PATIENCE - 0.5  # not before, and `recv` says that it comes
 
 
-def test_idle_connections_stay_and_are_closed_in_order(running: Running) -> None:
-    """An asker that comes again on its connection is answered; at the end it is told, not cut off."""
+def test_idle_connections_stay(running: Running) -> None:
+    """An asker that comes again on its connection after a while is answered: the server is not the one who ends it."""
     host, port = running.address.removeprefix("http://").split(":")
-    request = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
     with socket.create_connection((host, int(port)), timeout=120) as connection:
-        for _ in range(2):
-            connection.sendall(request)
-            answer = connection.recv(10_000)
+        for pause in (PATIENCE, 0):  # longer than a request may take, and than the HTTP server's own five seconds
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):  # head and body may come apart
+                answer += connection.recv(10_000)
             assert answer.startswith(b"HTTP/1.1 200")
             assert b"connection: close" not in answer.lower()
-            time.sleep(KEPT / 4)
-        began = time.monotonic()
-        assert connection.recv(1000) == b""  # a proper end, no reset
-        assert time.monotonic() - began > KEPT / 4
+            time.sleep(pause)
 
 
 def test_many_connect_at_once(running: Running) -> None:
