@@ -18,7 +18,7 @@ from bayes_pricing.demand.equation import log_demand
 from bayes_pricing.demand.fit import ProgressCallback, SamplerSettings, fit_demand
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.predictive import check_predictions
-from bayes_pricing.demand.spec import CROSS_PRICE, TREND
+from bayes_pricing.demand.spec import CROSS_PRICE, PRICE_CURVE, PRICE_DRIFT, TREND, UNCENTRED
 from bayes_pricing.errors import Finding, Refusal
 from bayes_pricing.gate import BackTest, Calibration
 
@@ -65,7 +65,8 @@ def backtest(
     Raises
     ------
     Refusal
-        If the sales without the last periods identify no elasticity, or had a term that all the sales do not have.
+        If the sales without the last periods identify no elasticity, or had a term that all the sales do not have; or
+        if elasticity drifts in the model, whose clock runs over its own sales only.
     """
     split = _split(panel)
     if split is None:
@@ -134,20 +135,25 @@ def _rows_in_terms(
 
     A term may be measured from the sales it was built on (other prices from their means, a trend from its start); so
     each is moved, item by item, until its mean over the rows before `first` is the one the posterior was fitted with.
+    The curve of the price is measured from the item's reference price.
     """
+    if PRICE_DRIFT in posterior.spec.controls:
+        raise Refusal([_drifting()])
     rows = build_design(panel, request).frame.collect()
     names = _columns(posterior)
     absent = [name for name in names if name not in rows.columns]
     if absent:
         raise Refusal([_term_gone(absent)])
-    fitted = posterior.items.select("item", *(pl.col(f"mean_{name}").alias(f"_{name}") for name in names))
+    means = (pl.col(f"mean_{name}").alias(f"_{name}") for name in names)
+    fitted = posterior.items.select("item", pl.col("reference_log_price").alias("_reference"), *means)
     before = pl.col("period") < first
-    centred = [
-        (pl.col(name).cast(pl.Float64) - pl.col(name).filter(before).mean().over("item") + pl.col(f"_{name}"))
+    moved = {
+        name: pl.col(name).cast(pl.Float64) - pl.col(name).filter(before).mean().over("item") + pl.col(f"_{name}")
         for name in names
-    ]
-    moved = rows.join(fitted, on="item", how="left", maintain_order="left")
-    return moved.with_columns(one.alias(name) for one, name in zip(centred, names, strict=True))
+    }
+    if PRICE_CURVE in moved:
+        moved[PRICE_CURVE] = (pl.col("price").log() - pl.col("_reference")) ** 2
+    return rows.join(fitted, on="item", how="left", maintain_order="left").with_columns(**moved)
 
 
 def _of_items(rows: pl.DataFrame, posterior: DemandPosterior) -> pl.DataFrame:
@@ -157,7 +163,18 @@ def _of_items(rows: pl.DataFrame, posterior: DemandPosterior) -> pl.DataFrame:
 
 def _not_comparable(champion: DemandPosterior, rows: pl.DataFrame) -> list[str]:
     """Columns of the champion that the rows lack, or that are measured from the sales they were built on."""
-    return [name for name in _columns(champion) if name not in rows.columns or name in (TREND, CROSS_PRICE)]
+    own = (TREND, CROSS_PRICE, *UNCENTRED)
+    return [name for name in _columns(champion) if name not in rows.columns or name in own]
+
+
+def _drifting() -> Finding:
+    return Finding(
+        code="drift_not_back_tested",
+        severity="error",
+        message="an elasticity that drifts is measured on the clock of its own sales, so that a model of the first "
+        "periods has no elasticity for the last",
+        remedy="back-test the model without --drift",
+    )
 
 
 def _term_gone(absent: list[str]) -> Finding:

@@ -18,11 +18,13 @@ from bayes_pricing.demand.design import ModelRequest, build_design
 from bayes_pricing.demand.fit import SamplerSettings
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.demand.terms import TermRequest
+from bayes_pricing.errors import Refusal
 from tests.posteriors import ArrayPosterior
 
-REQUEST = ModelRequest(cross_prices=True, terms=TermRequest(season=1, season_length=20.0, trend=True))
+TERMS = TermRequest(season=1, season_length=20.0, trend=True)
+REQUEST = ModelRequest(cross_prices=True, terms=TERMS)
 ELASTICITY = -2.0
-OWN = {"promotion": 1.0, "cross_price": 0.3}
+OWN = {"promotion": 1.0, "cross_price": 0.3, "price_curve": 0.25}
 SHARED = {"season_sin_1": 0.8, "season_cos_1": 0.3, "trend": 0.2}
 DRAWS = (2, 50)
 
@@ -76,7 +78,10 @@ def sales() -> SalesPanel:
 def know(panel: SalesPanel, request: ModelRequest, *_rest: object, **_more: object) -> SimpleNamespace:
     """In place of a fit: the truth in the terms of the design of the sales given."""
     design = build_design(panel, request)
-    level = design.frame.group_by("item").agg(pl.col("quantity").log().mean()).sort("item").collect()["quantity"]
+    bend = OWN["price_curve"] * pl.col("price_curve") if "price_curve" in design.spec.controls else 0.0
+    level = (
+        design.frame.group_by("item").agg((pl.col("quantity").log() - bend).mean()).sort("item").collect()["quantity"]
+    )
     return SimpleNamespace(posterior=known(design.items, level.to_numpy(), design.spec))
 
 
@@ -102,6 +107,27 @@ def test_columns_that_the_design_builds_are_there_for_the_last_periods(monkeypat
     assert found.error < 1e-9  # arithmetic only: sales have no noise, and other prices are measured as in the fit
     assert found.rival == OWN_MEAN
     assert found.rival_error > 0.3
+
+
+def test_a_curve_is_measured_from_the_reference_price_of_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elasticity bends by 0.5 per unit of log price around the mean of the first periods, not of all."""
+    monkeypatch.setattr(rooms, "fit_demand", know)
+    frame = sales().frame.collect()
+    away = pl.col("price").log() - pl.col("price").log().filter(pl.col("period") < 56).mean().over("item", "region")
+    bent = frame.with_columns(quantity=(4 + ELASTICITY * pl.col("price").log() + OWN["price_curve"] * away**2).exp())
+    roles = ColumnRoles.resolve(bent.drop("list_price").columns, levels=("category",))
+    panel = SalesPanel.from_frame(bent.drop("list_price"), roles)
+    request = ModelRequest(terms=TermRequest(curve=True))
+    found = backtest(panel, request, SamplerSettings(), seed=1, champion=None, progress=lambda _share, _word: None)
+    assert found is not None
+    assert found.error < 1e-9
+
+
+def test_an_elasticity_that_drifts_is_not_back_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "fit_demand", know)
+    request = ModelRequest(terms=TermRequest(drift=True))
+    with pytest.raises(Refusal, match="on the clock of its own sales"):
+        backtest(sales(), request, SamplerSettings(), seed=1, champion=None, progress=lambda _share, _word: None)
 
 
 def test_a_champion_with_columns_that_are_not_there_steps_aside_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
