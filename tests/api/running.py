@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.gate import Evidence
 from server.settings import Settings
 from server.store.aliases import promote
@@ -47,7 +48,7 @@ def market(items: int = 6, draws: int = 400, seed: int = 1) -> ArrayPosterior:
     return normal_posterior(items, draws, seed=seed)
 
 
-def open_shop(folder: Path, posterior: ArrayPosterior, **settings: object) -> Shop:
+def open_shop(folder: Path, posterior: DemandPosterior, **settings: object) -> Shop:
     """Publish a posterior and promote it, past a gate that has no evidence to look at."""
     chosen: dict[str, object] = {"rate_per_second": PATIENT, "rate_burst": PATIENT, "poll_seconds": 0.1, **settings}
     built = Settings(data_dir=folder, runtime_dir=folder / "run", **chosen)  # type: ignore[arg-type]
