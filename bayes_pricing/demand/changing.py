@@ -1,4 +1,4 @@
-"""Own-price elasticity where it is not one number: at a price, and in a period."""
+"""Own-price elasticity where it is not one number: at a price, in a period; and new rows of such models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import polars as pl
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from bayes_pricing.demand.attributes import item_attributes
 from bayes_pricing.demand.forecast import positive_prices, select_items
 from bayes_pricing.demand.posterior import DemandPosterior
-from bayes_pricing.demand.spec import PRICE_CURVE, PRICE_DRIFT
+from bayes_pricing.demand.spec import PRICE_CURVE, PRICE_DRIFT, UNCENTRED
 from bayes_pricing.errors import SpecError
 
 
@@ -71,8 +72,7 @@ def elasticity_in_period(
     """
     draws = posterior.coefficients(level, units)
     own = draws.sel(coefficient="log_price", drop=True)
-    names = ("first_period", "last_period")
-    ends = pl.concat([posterior.items[name].drop_nulls().alias("period") for name in names])
+    ends = _ends(posterior)
     known = pl.Series("period", [period]).dtype == ends.dtype or (isinstance(period, int) and ends.dtype.is_integer())
     if not known or not len(ends):
         raise SpecError(f"Period {period!r} is of another kind than the sales'; they have {ends.dtype}.")
@@ -83,3 +83,41 @@ def elasticity_in_period(
     if PRICE_DRIFT not in posterior.spec.controls:
         return own
     return own + (at - last) / (last - first) * draws.sel(coefficient=PRICE_DRIFT, drop=True)
+
+
+def term_columns(rows: pl.DataFrame, posterior: DemandPosterior) -> pl.DataFrame:
+    """New rows of a fitted model's items with the columns it makes of price, time and what the items are.
+
+    Those of an elasticity that drifts or changes with price, and of attributes. Periods after the last of the fit's
+    count as the last: its straight line is no forecast.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Columns ``item``, ``price`` and, where the elasticity drifts, ``period``.
+    posterior : DemandPosterior
+    """
+    spec = posterior.spec
+    if not spec.attributes and not set(UNCENTRED) & set(spec.controls):
+        return rows
+    known = posterior.items.select("item", pl.col("reference_log_price").alias("_reference")).with_columns(
+        pl.Series(f"{name}:level", values)
+        for name, values in zip(spec.attributes, item_attributes(posterior.items, spec.attributes).T, strict=True)
+    )
+    log_price = pl.col("price").log()
+    away = log_price - pl.col("_reference")
+    columns = {f"{name}:log_price": pl.col(f"{name}:level") * log_price for name in spec.attributes}
+    if PRICE_CURVE in spec.controls:
+        columns[PRICE_CURVE] = away**2
+    if PRICE_DRIFT in spec.controls:
+        ends = _ends(posterior).to_physical()
+        first, last = (float(one) for one in (ends.min(), ends.max()))  # type: ignore[arg-type]
+        time = (pl.col("period").to_physical().cast(pl.Float64) - last) / (last - first)
+        columns[PRICE_DRIFT] = away * time.clip(upper_bound=0.0)
+    return rows.join(known, on="item", how="left", maintain_order="left").with_columns(**columns).drop("_reference")
+
+
+def _ends(posterior: DemandPosterior) -> pl.Series:
+    """First and last periods of the items."""
+    names = ("first_period", "last_period")
+    return pl.concat([posterior.items[name].drop_nulls().alias("period") for name in names])

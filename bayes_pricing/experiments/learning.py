@@ -13,7 +13,9 @@ from bayes_pricing.data.gram import gather_gram
 from bayes_pricing.data.panel import SalesPanel
 from bayes_pricing.data.roles import SINGLE
 from bayes_pricing.data.sources import frame_from_any
+from bayes_pricing.demand.changing import term_columns
 from bayes_pricing.demand.fit import DemandFit
+from bayes_pricing.demand.spec import UNCENTRED
 from bayes_pricing.demand.tree_posterior import TreePosterior, build_tree_posterior
 from bayes_pricing.demand.update import update_week
 from bayes_pricing.errors import Finding, PanelError, Problem, Refusal, SpecError
@@ -61,12 +63,13 @@ def learn_from_test(fitted: DemandFit, rows: object, start: date | int | None = 
     if not isinstance(posterior, TreePosterior):
         raise Refusal([_refit(f"a {posterior.spec.likelihood} model has no sufficient statistics to add to")])
     spec = posterior.spec
-    sales = _checked(rows, (*spec.controls, *spec.shared_controls))
+    given = tuple(name for name in (*spec.controls, *spec.shared_controls) if name not in UNCENTRED)
+    sales = _checked(rows, given)
     sales = _of_the_test(sales, posterior.items, start)
-    logged = sales.with_columns(
+    logged = term_columns(sales, posterior).with_columns(
         log_price=pl.col("price").log(), log_units=pl.col("quantity").log() - pl.col("exposure").log()
     )
-    columns = ["log_price", *spec.controls, *spec.shared_controls]
+    columns = ["log_price", *spec.controls, *spec.shared_controls, *spec.attribute_levels, *spec.attribute_prices]
     gram = gather_gram(logged.lazy(), "item", "log_units", columns, centre=posterior.data.gram)
     moved = update_week(posterior, gram)
     items = _widened(posterior.items, sales)

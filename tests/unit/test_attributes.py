@@ -10,6 +10,7 @@ from bayes_pricing.data.gram import gather_gram
 from bayes_pricing.data.panel import SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.demand.attributes import item_attributes, new_attributes
+from bayes_pricing.demand.changing import term_columns
 from bayes_pricing.demand.design import Design, ModelRequest, build_design
 from bayes_pricing.demand.elasticity import attribute_table
 from bayes_pricing.demand.gaussian_tree import build_tree_data
@@ -85,10 +86,15 @@ def test_other_models_refuse_attributes_by_name() -> None:
         new_attributes(pl.DataFrame({"attribute_size": [1.0]}), ["size"], {"size": 1.0, "brand": "own"})
 
 
-def made_up_posterior() -> TreePosterior:
-    """Four jars in two categories with a size, and an elasticity that drifts; what is above the items is made up."""
+def jars() -> Design:
+    """Four jars in two categories with a size, and an elasticity that drifts."""
     request = ModelRequest(model="lognormal", noise_by="common", terms=TermRequest(drift=True))
-    found = design(request, size=[1.0, 2.0, 3.0, 6.0], category=["x", "x", "y", "y"])
+    return design(request, size=[1.0, 2.0, 3.0, 6.0], category=["x", "x", "y", "y"])
+
+
+def made_up_posterior() -> TreePosterior:
+    """Of the jars; what is above the items is made up."""
+    found = jars()
     rows = found.frame.with_columns(log_price=pl.col("price").log(), log_units=pl.col("quantity").log())
     gram = gather_gram(rows, "item", "log_units", found.spec.columns[1:], centred=found.spec.centred)
     data = build_tree_data(gram, [found.items["category"].to_list()], found.spec)
@@ -128,3 +134,14 @@ def test_units_have_what_their_attributes_add() -> None:
     assert attribute_table(posterior)["mean"].to_list() == pytest.approx([on_price.mean(), on_level.mean()])
     with pytest.raises(SpecError, match="size"):
         posterior.new_unit("item", "y", seed=1, attributes={"weight": 1.0})
+
+
+def test_new_rows_get_the_columns_of_the_fit() -> None:
+    """The design's own rows come out as they were; a period after the last counts as the last."""
+    posterior, seen = made_up_posterior(), jars().frame.collect()
+    built = ["price_drift", "size:level", "size:log_price"]
+    again = term_columns(seen.drop(built), posterior)
+    np.testing.assert_allclose(again.select(built).to_numpy(), seen.select(built).to_numpy(), atol=1e-12)
+    later = term_columns(pl.DataFrame({"item": ["a"], "period": [9], "price": [2.0]}), posterior)
+    assert later["price_drift"].to_list() == [0.0]
+    assert later["size:log_price"].to_list() == pytest.approx([-2.0 * np.log(2.0)])
