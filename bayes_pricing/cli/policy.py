@@ -148,7 +148,7 @@ def weigh_risk(
     economics, objective = money.economics(), objective_of(posterior, money, limits)
     points = efficient_frontier(
         posterior, economics, objective, limits.limits(), horizon_periods=limits.horizon, seed=seed,
-        share=limits.tail_share,
+        share=limits.tail_share, utility=limits.utility(),
     )  # fmt: skip
     costs = price_of_caution(
         posterior, economics, objective, limits.limits(), horizon_periods=limits.horizon, seed=seed,

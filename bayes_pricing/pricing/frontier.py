@@ -77,14 +77,15 @@ def efficient_frontier(
     points: int = 6,
     share: float = 0.05,
     items: Sequence[str] | None = None,
+    utility: ExponentialUtility | None = None,
 ) -> tuple[FrontierPoint, ...]:
     """Highest expected gain for every risk, from no limit on the portfolio's shortfall to nearly the safest prices.
 
     Parameters
     ----------
-    posterior, economics, objective, limits, horizon_periods, seed, items
+    posterior, economics, objective, limits, horizon_periods, seed, items, utility
         As for :func:`bayes_pricing.pricing.optimizer.optimize_prices`; a limit on the shortfall among the limits is
-        left out.
+        left out. With a utility the gain is its certainty equivalent.
     points : int
         Two or more.
     share : float
@@ -110,7 +111,7 @@ def efficient_frontier(
         limited: list[Limit] = [*others] if amount is None else [*others, MaxShortfall(amount=amount, share=share)]
         return optimize_prices(
             posterior, economics, objective, limited, horizon_periods=horizon_periods, seed=seed, items=items,
-            testing=None,
+            testing=None, utility=utility,
         )  # fmt: skip
 
     free = decided(None)
@@ -134,7 +135,10 @@ def efficient_frontier(
 
 def smallest_named(refusal: Refusal) -> float | None:
     """The smallest expected shortfall that a refused decision names, None where it was refused for something else."""
-    said = [finding.message for finding in refusal.findings if "the smallest found is" in finding.message]
+    said = [
+        finding.message for finding in refusal.findings
+        if "expected shortfall of the change" in finding.message and "the smallest found is" in finding.message
+    ]  # fmt: skip
     return float(said[0].rsplit(" ", 1)[1]) if said else None
 
 

@@ -143,8 +143,8 @@ def _contrast(explanation: Explanation, contrast: Contrast) -> str:
         whose = "its category's " if explanation.joint else ""
         return (
             f"The best price turned down is {price(contrast.price)}{ruled}; against it this decision changes "
-            f"{whose}{objective} by {signed(contrast.change.mean)} a {period} ({_range(contrast.change)}) and is better "
-            f"with probability {percent(contrast.probability_better)}."
+            f"{whose}{objective} by {signed(contrast.change.mean)} a {period} ({_range(contrast.change)}) and is "
+            f"better with probability {percent(contrast.probability_better)}."
         )
     changes = "changes" if explanation.decision.action == "change" else "would change"
     said = (

@@ -165,6 +165,7 @@ def item_story(
             unit=f"units per {period}" if decision.objective == "units" else f"{currency} per {period}",
             price_unit=f"{currency} per unit",
             probability=PROBABILITY,
+            joint=explained.joint,
         ),
     )
 

@@ -136,6 +136,8 @@ class PriceCurve:
     outcome, unit, price_unit : str
         e.g. ``profit``, ``EUR per week``, ``EUR per unit``.
     probability : float in (0, 1)
+    joint : bool
+        The curve is that of the item's whole category, the other prices as decided.
 
     Raises
     ------
@@ -152,6 +154,7 @@ class PriceCurve:
     unit: str = "currency per period"
     price_unit: str = "currency per unit"
     probability: float = 0.9
+    joint: bool = False
 
     def __post_init__(self) -> None:
         require_columns(self.points, ("price", "mean", "lower", "upper"), "PriceCurve.points")

@@ -268,7 +268,7 @@ def story_figure(curve: PriceCurve, number: int) -> Figure:
         key=f"curve-{number}",
         title=f"{outcome} at every price",
         caption=f"Line: mean; band: {level} interval; grey ground: prices seen in the data. "
-        "Beyond them the curve is extrapolation.",
+        f"Beyond them the curve is extrapolation.{' The other prices stand as decided.' if curve.joint else ''}",
         chart=profit_curve_plot(curve),
         table=Table(
             headings=(f"Price ({curve.price_unit})", f"{outcome} ({curve.unit})", f"{level} interval"),

@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from bayes_pricing.pricing.constraints import Bounds, Limit, MaxChange, MaxChanges, MaxLossProbability, MinMargin
+from bayes_pricing.pricing.constraints import (
+    Bounds,
+    Limit,
+    MaxChange,
+    MaxChanges,
+    MaxLossProbability,
+    MinMargin,
+    MinVolume,
+    PriceLadder,
+)
 from bayes_pricing.pricing.contrast import split_volume
 from bayes_pricing.pricing.decision import PriceDecision
 from bayes_pricing.pricing.explanation import Explanation, explain
@@ -22,6 +31,7 @@ from bayes_pricing.pricing.optimizer import optimize_prices
 from bayes_pricing.pricing.profit import Economics, Objective
 from bayes_pricing.pricing.value_of_information import TestingRule
 from bayes_pricing.pricing.wording import SCALE, amount, likelihood_word, likely, percent, price, word
+from tests.crossing import crossed_posterior
 from tests.posteriors import ArrayPosterior, normal_posterior
 
 FORBIDDEN = re.compile(r"\b(will|guarantee\w*|proves?|optimal)\b", re.IGNORECASE)
@@ -73,7 +83,21 @@ def decisions() -> Iterator[tuple[ArrayPosterior, PriceDecision]]:
         )
 
 
-DECISIONS = list(decisions())
+def crossed_decisions() -> Iterator[tuple[Any, PriceDecision]]:
+    """Four items whose prices cross, held by a box, by a ladder and by limits that are searched under."""
+    rng = np.random.default_rng(5)
+    elasticity = rng.uniform(0.0, 0.4, (4, 4)) + rng.normal(0.0, 0.05, (400, 4, 4))
+    elasticity[:, np.arange(4), np.arange(4)] = rng.normal(-2.6, 0.3, (400, 4))
+    posterior = crossed_posterior(elasticity, cost=5.5)
+    cases: list[list[Limit]] = [
+        [MaxChange(share=0.06)],
+        [PriceLadder(step=0.25), MaxChange(share=0.15), MaxChanges(count=2), MinVolume(units=90.0)],
+    ]
+    for limits in cases:
+        yield posterior, optimize_prices(posterior, Economics(), "profit", limits, horizon_periods=26, seed=1)
+
+
+DECISIONS = [*decisions(), *crossed_decisions()]
 
 
 @pytest.mark.parametrize(("posterior", "decision"), DECISIONS)

@@ -40,6 +40,20 @@ def test_less_risk_never_brings_more() -> None:
         efficient_frontier(posterior, Economics(), "profit", horizon_periods=13, seed=1, points=1)
 
 
+def test_the_frontier_of_a_utility_is_of_its_certainty_equivalent() -> None:
+    posterior = normal_posterior(5, 400, seed=3, sd=0.6)
+    utility = ExponentialUtility(tolerance=200.0)
+    points = efficient_frontier(
+        posterior, Economics(), "profit", horizon_periods=13, seed=1, points=2, utility=utility
+    )  # fmt: skip
+    averse = optimize_prices(
+        posterior, Economics(), "profit", horizon_periods=13, seed=1, testing=None, utility=utility
+    ).portfolio
+    assert points[0].objective == pytest.approx(averse.objective, rel=1e-3)  # integer programmes stop within 1e-4
+    assert points[0].objective < averse.changes["profit"].mean
+    assert points[-1].objective <= points[0].upper_bound * (1.0 + 1e-9)
+
+
 def test_caution_costs_what_the_limit_forbids() -> None:
     # half of the draws gain from any rise and half from any cut: a limit of 10 % on loss leaves today's price
     split = np.tile([-4.0, -1.2], 200)
