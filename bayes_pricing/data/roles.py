@@ -154,6 +154,11 @@ class ColumnRoles:
         both = set(self.controls) & set(self.shared_controls)
         if both:
             raise SpecError(f"Columns {sorted(both)} are item-level and shared controls; name each once.")
+        twice = set(self.attributes) & {*self.controls, *self.shared_controls, *self.competitor_prices}
+        if twice:
+            raise SpecError(
+                f"Columns {sorted(twice)} are attributes, the same in all rows of an item, and controls too."
+            )
         for name in self.own_names():
             if name in RESERVED or (name in singles and singles[name] != name):
                 raise SpecError(

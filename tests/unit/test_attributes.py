@@ -80,6 +80,8 @@ def test_an_attribute_that_changes_never_differs_or_has_many_values_is_refused()
 def test_other_models_refuse_attributes_by_name() -> None:
     with pytest.raises(Refusal, match="--attribute"):
         design(ModelRequest(model="negative-binomial"), size=[1.0, 2.0, 3.0, 4.0])
+    with pytest.raises(SpecError, match="controls too"):
+        ColumnRoles(item="item", price="price", quantity="quantity", attributes=("size",), shared_controls=("size",))
     with pytest.raises(SpecError, match="log-normal"):
         DemandSpec(likelihood="poisson", levels=(), attributes=("size",))
     with pytest.raises(SpecError, match="brand"):
