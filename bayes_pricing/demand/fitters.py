@@ -140,7 +140,7 @@ def _fit_joint(
 def _fit_rows(
     design: Design, sampler: SamplerSettings, seed: int, watch: Stopwatch, progress: ProgressCallback, *, sold_out: int
 ) -> Found:
-    """Row by row with PyMC: sold-out weeks, Student-t errors."""
+    """Row by row: sold-out weeks, Student-t errors."""
     plan = SamplingPlan(draws=sampler.draws, tune=sampler.tune or ROW_TUNE, chains=sampler.chains, seed=seed)
     with watch.stage("sample"):
         settled = fit_rows(

@@ -79,7 +79,7 @@ def _given_own_past(rows: SalesRows, expected: Any, noise_sd: Any, rho: float) -
     return expected + carried, noise_sd * np.where(follows, 1.0, 1.0 / np.sqrt(1.0 - rho**2))
 
 
-def build_row_model(data: RowData, prior: TreePrior, non_centred: Collection[str]) -> pm.Model:
+def build_row_model(data: RowData, prior: TreePrior) -> pm.Model:
     r"""Demand row by row, with sold-out weeks censored at what was sold and, where asked for, Student-t errors.
 
     A sold-out week that sold :math:`q` units says no more than that demand was at least `q`:
@@ -92,8 +92,6 @@ def build_row_model(data: RowData, prior: TreePrior, non_centred: Collection[str
     ----------
     data : RowData
     prior : TreePrior
-    non_centred : collection of str
-        Levels sampled as standardised offsets from their parent.
 
     Returns
     -------
@@ -107,7 +105,7 @@ def build_row_model(data: RowData, prior: TreePrior, non_centred: Collection[str
     """
     k = len(data.spec.item_coefficients)
     with pm.Model() as model:
-        item, shared = _hierarchy(data.tree, prior, non_centred)
+        item, shared = _hierarchy(data.tree, prior)
         controls = [*data.predictors[:, 2:].T]
         log_mean = log_demand(
             level=item[data.item, 0],

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bayes_pricing.demand.nuts import SamplingPlan, available_cores
+from bayes_pricing.demand.nuts import available_cores
 
 if TYPE_CHECKING:
     import pymc as pm  # type: ignore[import-untyped]
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[float, str], None]
 SHARE_OF_COMPILING = 0.3
+TARGET_ACCEPTANCE = 0.8
 
 
 def sample_model(
@@ -44,59 +45,33 @@ def sample_model(
         ``posterior`` and ``sample_stats``, dims (chain, draw, ...); ``attrs["seconds"]`` holds the wall-clock
         seconds of ``compile`` and ``sample``.
     """
+    import nutpie  # type: ignore[import-untyped]  # seconds to import: only where something is sampled
+
     started = time.perf_counter()
     if progress is not None:
         progress(0.0, "compiling the model")
-    compiled = compile_model(model)
-    compiled_at = time.perf_counter()
-    plan = SamplingPlan(draws=draws, tune=tune, chains=chains, seed=seed)
-    tree = sample_compiled(compiled, plan, progress=progress)
-    tree.attrs["seconds"] = {"compile": compiled_at - started, "sample": time.perf_counter() - compiled_at}
-    return tree
-
-
-def compile_model(model: pm.Model) -> Any:
-    """Compile a PyMC model for nutpie, once for any number of runs."""
-    import nutpie  # type: ignore[import-untyped]  # seconds to import: only where something is sampled
-
     with warnings.catch_warnings():
         # numba cannot cache functions that close over data, and says so for every model
         warnings.filterwarnings("ignore", message="Cannot cache compiled function")
-        return nutpie.compile_pymc_model(model)
-
-
-def sample_compiled(
-    compiled: Any, plan: SamplingPlan, *, target_accept: float = 0.8, progress: Progress | None = None
-) -> xr.DataTree:
-    """Draw from a compiled model; ``plan.every`` iterations are made for each kept draw, and all are returned.
-
-    Parameters
-    ----------
-    compiled
-        Of :func:`compile_model`.
-    plan : SamplingPlan
-    target_accept : float in (0, 1)
-        Acceptance to aim at; higher takes shorter steps.
-    progress : callable, optional
-        As in :func:`sample_model`.
-    """
-    import nutpie
+        compiled = nutpie.compile_pymc_model(model)
+    compiled_at = time.perf_counter()
 
     def report(states: Sequence[Any]) -> None:
         if progress is not None:
-            share = sum(int(state.finished_draws) for state in states) / plan.total
+            share = sum(int(state.finished_draws) for state in states) / (chains * (tune + draws))
             progress(SHARE_OF_COMPILING + (1.0 - SHARE_OF_COMPILING) * share, "sampling the posterior")
 
     tree: xr.DataTree = nutpie.sample(
         compiled,
-        draws=plan.draws * plan.every,
-        tune=plan.tune,
-        chains=plan.chains,
-        cores=min(plan.chains, available_cores()),
-        seed=plan.seed,
-        target_accept=target_accept,
+        draws=draws,
+        tune=tune,
+        chains=chains,
+        cores=min(chains, available_cores()),
+        seed=seed,
+        target_accept=TARGET_ACCEPTANCE,
         progress_bar=False,
         progress_callback=report,
         save_warmup=False,
     )
+    tree.attrs["seconds"] = {"compile": compiled_at - started, "sample": time.perf_counter() - compiled_at}
     return tree

@@ -38,7 +38,9 @@ from simulations.studies.runner import Progress, Study, run_study, silent
 from simulations.studies.terms_calibration import draw_parameters
 from simulations.studies.tree_calibration import KEPT_DRAWS, table_lines
 
-CATEGORIES, ITEMS_PER_CATEGORY, WEEKS = 5, 4, 24
+CATEGORIES, ITEMS_PER_CATEGORY, WEEKS = 5, 4, 12
+FEWEST_MARKETS = 100
+"""Markets under which a table says nothing yet."""
 SEASON, COST = "season", "freight"
 COUNTS = Priors(
     level_mean=math.log(8.0), level_sd=0.5, level_between_groups=0.5, level_between_items=0.5, control_sd=0.5
@@ -138,7 +140,7 @@ class Market:
 
 
 def simulate_market(case: Case, rng: np.random.Generator) -> Market:
-    """Twenty items in five categories over 24 weeks, within-item sd of log price 0.2, one seasonal control."""
+    """Twenty items in five categories over 12 weeks, within-item sd of log price 0.2, one seasonal control."""
     items = CATEGORIES * ITEMS_PER_CATEGORY
     n, item = items * WEEKS, np.repeat(np.arange(items), WEEKS)
     rows = pl.DataFrame(
@@ -394,6 +396,8 @@ def page_lines(model: str, found: pl.DataFrame) -> list[str]:
     }
     failed = fits.filter(pl.col("parameter").is_null())
     title, blank, verdict, *table = table_lines(case.title, ranks, failed.height, float(fits["seconds"].sum()))
+    if fits.height < FEWEST_MARKETS:
+        verdict = f"**{fits.height} markets, {failed.height} failed fits: too few to judge by.**"
     cpu, longer = fits["cpu"].to_numpy(), int(fits["longer"].sum())
     seconds = (
         f"A fit took {np.median(cpu):.1f} seconds of processor time (median; slowest {cpu.max():.0f}); {longer} were "

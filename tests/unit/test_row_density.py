@@ -79,7 +79,7 @@ def test_density_is_that_of_the_pymc_model(name: str) -> None:
     from bayes_pricing.demand.model import build_row_model
 
     data, prior, problem, points = pose(SPECS[name])
-    model = build_row_model(data, prior, ())
+    model = build_row_model(data, prior)
     log_density = model.compile_logp(mode="FAST_COMPILE")
     names = [variable.name for variable in model.value_vars]
 
