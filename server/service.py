@@ -126,10 +126,10 @@ async def serving(app: Litestar) -> AsyncIterator[None]:
 
 
 async def _warm(service: Service, warmed: Callable[[], None] | None) -> None:
-    """Load what the first live answer needs before somebody waits for it."""
-    served = service.live.champion
-    if served is not None:
-        await anyio.to_thread.run_sync(_touch, served.model)
+    """As soon as a model is live, load what its first live answer needs before somebody waits for it."""
+    while service.live.champion is None:
+        await anyio.sleep(service.settings.poll_seconds)
+    await anyio.to_thread.run_sync(_touch, service.live.champion.model)
     if warmed is not None:
         warmed()
 

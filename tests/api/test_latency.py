@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from litestar.testing import TestClient
 
 from server.app import create_app
+from server.settings import Settings
 from server.store.audit_writer import AuditWriter
 from server.store.database import open_database, reading
 from server.store.tables import audit, audit_counts
-from tests.api.running import Shop
+from tests.api.running import Shop, market, open_shop
 
 SETTLED = """
 import gc
@@ -38,6 +39,15 @@ def test_what_is_loaded_for_good_is_out_of_the_collectors_sight() -> None:
 def test_a_process_says_when_it_is_warm(shop: Shop) -> None:
     warm = threading.Event()
     with TestClient(create_app(shop.settings, warmed=warm.set)):
+        assert warm.wait(120)
+
+
+def test_a_process_without_a_model_is_warm_when_one_is_live(tmp_path: Path) -> None:
+    warm = threading.Event()
+    settings = Settings(data_dir=tmp_path, runtime_dir=tmp_path / "run", poll_seconds=0.05)
+    with TestClient(create_app(settings, warmed=warm.set)):
+        assert not warm.is_set()
+        open_shop(tmp_path, market(2, 100))
         assert warm.wait(120)
 
 
