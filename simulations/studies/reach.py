@@ -15,33 +15,39 @@ from simulations.markets.arena import CourseArena
 from simulations.markets.courses import simulate_courses
 from simulations.play import Rules, play
 from simulations.policies import PlayedStrategy, regression_elasticities
-from simulations.studies.backtest import COURSES, FLOOR, best_without_posterior, paired_difference
+from simulations.studies.backtest import COURSES, FLOOR, LARGE_COURSES, best_without_posterior, paired_difference
 from simulations.studies.runner import Progress, Study, run_study, silent
 
 SALES = (10, 25, 50, 100, 200)
 SPREADS = (0.27, 0.45)
 """Within-course sd of log price: that of the course market, and a wider one."""
+SALES_OF_THE_LARGE = 25
 WEEKS = 4
 
 
-def play_floor(sales: int, spread: float, seed: int) -> list[dict[str, object]]:
-    """Regret of every strategy of practice and of the floor on one small course market: a task of the study."""
-    enrollments = float(sales * COURSES.courses)
-    learners = round(COURSES.learners * enrollments / COURSES.expected_enrollments)  # as many purchases each
-    settings = replace(COURSES, expected_enrollments=enrollments, learners=learners, price_log_sd=spread)
+def play_floor(courses: int, sales: int, spread: float, seed: int) -> list[dict[str, object]]:
+    """Regret of every strategy of practice and of the floor on one course market: a task of the study."""
+    market = COURSES if courses == COURSES.courses else LARGE_COURSES
+    enrollments = float(sales * courses)
+    learners = round(market.learners * enrollments / market.expected_enrollments)  # as many purchases each
+    settings = replace(market, expected_enrollments=enrollments, learners=learners, price_log_sd=spread)
     arena = CourseArena(market=simulate_courses(settings, seed))
     strategies = [PlayedStrategy(strategy=one) for one in strategies_of_practice(regression_elasticities(arena))]
     table = play(arena, [*strategies, KnowsHyperparameters()], Rules(weeks=WEEKS, seed=seed))
-    place = {"sales": sales, "spread": spread, "seed": seed}
+    place = {"courses": courses, "sales": sales, "spread": spread, "seed": seed}
     return [{**place, **row} for row in table.select("policy", "kind", "regret", "regret_share").to_dicts()]
 
 
 def measure_reach(
     seeds: Sequence[int], *, folder: Path | None = None, processes: int | None = None, progress: Progress = silent
 ) -> pl.DataFrame:
-    """Play every number of sales and spread of prices; one row per market and policy."""
+    """Play every number of sales and spread of prices, and the course market as it is: a row per market and policy."""
+    small = [(COURSES.courses, sales, spread) for spread in SPREADS for sales in SALES]
+    kinds = [*small, (LARGE_COURSES.courses, SALES_OF_THE_LARGE, SPREADS[0])]
     tasks = [
-        {"sales": sales, "spread": spread, "seed": seed} for seed in seeds for spread in SPREADS for sales in SALES
+        {"courses": courses, "sales": sales, "spread": spread, "seed": seed}
+        for seed in seeds
+        for courses, sales, spread in kinds
     ]
     study = Study(name="reach of halving", work=play_floor, tasks=tasks)
     return run_study(study, folder, processes=processes, progress=progress)
@@ -52,27 +58,27 @@ def markdown(table: pl.DataFrame) -> str:
 
     Examples
     --------
-    >>> rows = [{"sales": 25, "spread": 0.27, "seed": seed, "policy": policy, "kind": kind, "regret": regret,
-    ...          "regret_share": regret / 100} for seed in (1, 2)
+    >>> place = {"courses": 96, "sales": 25, "spread": 0.27}
+    >>> rows = [{**place, "seed": seed, "policy": policy, "kind": kind, "regret": regret, "regret_share": regret / 100}
+    ...         for seed in (1, 2)
     ...         for policy, kind, regret in ((FLOOR, "floor", 3.0), ("category-level", "strategy", 4.0))]
     >>> markdown(pl.DataFrame(rows)).splitlines()[-1]
-    '| 25 | 0.27 | category-level | 4.00% | 3.00% | 75% | +1.00 (+1.00 to +1.00): out of reach |'
+    '| 96 | 25 | 0.27 | category-level | 4.00% | 3.00% | 75% | +1.00 (+1.00 to +1.00): out of reach |'
     """
     lines = [
         "# When can the best strategy's regret be halved?",
         "",
-        f"Course markets of {COURSES.courses} courses, {table['seed'].n_unique()} of each kind. The floor is who knows",
-        "exactly how elasticities are spread and learns each course's own from its sales; see the",
-        "[back-test](backtest.md). The last column is the floor's regret less half the best strategy's, in currency",
+        f"{table['seed'].n_unique()} course markets of each kind. The floor is who knows exactly how elasticities are",
+        "spread and learns each course's own from its sales; see the [back-test](backtest.md).",
+        "The last column is the floor's regret less half the best strategy's, in currency",
         "per week with a 95 % interval, paired by market: above zero nobody who learns from these sales can halve it.",
         "Written by `python -m simulations.studies.reach`.",
         "",
-        "| sales a course | sd of log price | best strategy | its regret | the floor's | ratio | floor less half |",
-        "|---|---|---|---|---|---|---|",
+        "| courses | sales each | sd of log price | best strategy | its regret | the floor's | ratio | floor less half |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for (sales, spread), part in table.sort("spread", "sales", maintain_order=True).group_by(
-        "sales", "spread", maintain_order=True
-    ):
+    kind = ["courses", "spread", "sales"]
+    for (courses, spread, sales), part in table.sort(kind, maintain_order=True).group_by(kind, maintain_order=True):
         rival = best_without_posterior(part, "strategy")
         share = dict(part.group_by("policy").agg(pl.col("regret_share").mean()).iter_rows())
         mean = dict(part.group_by("policy").agg(pl.col("regret").mean()).iter_rows())
@@ -80,7 +86,7 @@ def markdown(table: pl.DataFrame) -> str:
         ratio = mean[FLOOR] / mean[rival]
         verdict = "out of reach" if gap.lower > 0 else "within reach" if gap.upper <= 0 else "not told apart"
         lines.append(
-            f"| {sales} | {spread} | {rival} | {share[rival]:.2%} | {share[FLOOR]:.2%} | {ratio:.0%} "
+            f"| {courses:,} | {sales} | {spread} | {rival} | {share[rival]:.2%} | {share[FLOOR]:.2%} | {ratio:.0%} "
             f"| {gap.mean:+,.2f} ({gap.lower:+,.2f} to {gap.upper:+,.2f}): {verdict} |"
         )
     return "\n".join(lines)
