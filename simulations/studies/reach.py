@@ -74,7 +74,7 @@ def markdown(table: pl.DataFrame) -> str:
         "per week with a 95 % interval, paired by market: above zero nobody who learns from these sales can halve it.",
         "Written by `python -m simulations.studies.reach`.",
         "",
-        "| courses | sales each | sd of log price | best strategy | its regret | the floor's | ratio | floor less half |",
+        "| courses | sales each | sd of log price | best strategy | its regret | the floor's | ratio | less half |",
         "|---|---|---|---|---|---|---|---|",
     ]
     kind = ["courses", "spread", "sales"]
