@@ -175,7 +175,7 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
 def _require_tree(flag: str, request: ModelRequest, likelihood: Likelihood, instrumented: bool, sold_out: int) -> None:
     """Refuse a term that stands on the Gaussian tree only, where something else asks for another model."""
     reasons = {
-        "prices with --instrument": instrumented,
+        "--instrument": instrumented,
         f"{sold_out} rows that ran out": sold_out > 0,
         "--model student-t": request.model == "student-t",
         f"a {likelihood.replace('_', ' ')} model": likelihood != "lognormal",
@@ -189,7 +189,7 @@ def _off_the_tree(flag: str, reason: str) -> Finding:
     return Finding(
         code="term_needs_lognormal",
         severity="error",
-        message=f"{flag} stands in the log-normal model of weeks that did not run out; {reason} need another",
+        message=f"{flag} stands in the log-normal model of weeks that did not run out, and not with {reason}",
         remedy=f"leave {flag} out, or fit the rows that did not run out with --model lognormal and prices as given",
     )
 
