@@ -420,6 +420,8 @@ with its longer runs. Priors are the shipped ones (`Priors()`), but that the pri
 def write_page(results: Mapping[str, pl.DataFrame], path: Path) -> str:
     """Write the page of all models that have results."""
     lines = [HEADER]
+    missing = [case.title for model, case in CASES.items() if model not in results]
+    lines += [f"Not run yet: {'; '.join(missing)}.", ""] if missing else []
     for model, found in results.items():
         lines += page_lines(model, found)
     path.parent.mkdir(parents=True, exist_ok=True)
