@@ -44,6 +44,49 @@ def test_offers_give_a_money_curve_and_a_best_tested_price(tmp_path: Path) -> No
     assert line["coefficient"] == pytest.approx((0.18 - 0.82) / 2.0, abs=0.06)  # the straight line between them
 
 
+def test_choices_and_shares_answer_alike(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    price, shown = rng.choice([1.0, 2.0, 3.0], (150, 2)), rng.integers(0, 2, (150, 2))
+    utility = np.array([0.4, 0.0]) - 1.2 * price + 0.8 * shown
+    weight = np.exp(utility)
+    share = weight / (1.0 + weight.sum(axis=1, keepdims=True)) * np.exp(rng.normal(scale=0.05, size=(150, 2)))
+    bought = (utility + rng.gumbel(size=(150, 2))).argmax(axis=1)[:, None] == np.arange(2)
+    rows = pl.DataFrame(
+        {
+            "trip": np.repeat(np.arange(150), 2),
+            "brand": ["a", "b"] * 150,
+            "price": price.ravel(),
+            "shown": shown.ravel(),
+            "share": share.ravel(),
+            "bought": bought.ravel().astype(int),
+        }
+    )
+    path = tmp_path / "rows.csv"
+    rows.write_csv(path)
+    words = ("fit", "--sales", path, "--item", "brand", "--control", "shown", "--draws", 300, "--json")
+    chosen = run(*words, "--model", "choice-logit", "--occasion", "trip", "--quantity", "bought")
+    shares = run(*words, "--model", "share-logit", "--region", "trip", "--quantity", "share")
+    codes = {0: ["no_outside_option"], 1: ["prices_taken_as_given"]}
+    for at, ran in enumerate((chosen, shares)):
+        assert ran.code == 0, ran.err
+        answer = ran.json
+        assert [finding["code"] for finding in answer["findings"]] == codes[at]
+        found = {row["name"]: row for row in answer["coefficients"]}
+        assert found["price"]["lower"] < -1.2 + 0.3
+        assert found["price"]["upper"] > -1.2 - 0.3
+        worth = answer["willingness_to_pay"][0]
+        slack = (0.4, 0.02)[at]  # an sd of the ratio: 150 choices say little, 300 shares a lot
+        assert worth["lower"] < 0.8 / 1.2 + slack
+        assert worth["upper"] > 0.8 / 1.2 - slack
+        own = {row["name"]: row["mean"] for row in answer["elasticities"] if row["level"] == "item"}
+        assert set(own) == {"a", "b"}
+        assert max(own.values()) < 0
+        assert {(row["item"], row["price_of"]) for row in answer["cross_elasticities"]} >= {("a", "b"), ("b", "a")}
+        assert sum(row["mean"] for row in answer["shares"]) == pytest.approx(1.0)
+        leaving = [row["mean"] for row in answer["diversion"] if row["from"] == "a"]
+        assert sum(leaving) == pytest.approx(1.0)
+
+
 def test_one_price_and_weak_instruments_end_with_code_three(tmp_path: Path) -> None:
     ran = run("fit", "--sales", offers(tmp_path, [2.0]), "--model", "purchase", "--quantity", "bought", "--json")
     assert ran.code == 3
