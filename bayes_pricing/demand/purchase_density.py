@@ -37,7 +37,8 @@ class Offers(NamedTuple):
 def size_of(offers: Offers) -> int:
     """How many coordinates the density has."""
     k, m = offers.x.shape[1], offers.steps.shape[1]
-    return k + (2 + m if m else 0)
+    size: int = k + (2 + m if m else 0)
+    return size
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -109,4 +110,4 @@ def _add_curve(
         value -= 0.5 * z * z
         gradient[k + 2 + a] = tau * bend - z
         gradient[k + 1] += tau * z * bend
-    return value
+    return float(value)

@@ -166,7 +166,7 @@ def _add_product(
             gradient[linear + 2] += between * g * rows.price[i] * coordinates[at]
     for a in range(m):
         slope[a] += pull * rows.of_product[j, a]
-    return value
+    return float(value)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -221,4 +221,4 @@ def _add_stage(
     for a in range(q):
         for k in range(q):
             gradient[start + 1 + k] += pull[a] * rows.factor[a, k]
-    return value
+    return float(value)
