@@ -99,7 +99,8 @@ def new_states(nest: Nest) -> States:
 
 def level_size(scales: Scales) -> int:
     """Coordinates of the variance components of one level: k log sds, then the correlations."""
-    return scales.between_sd.shape[1] + scales.correlated * (scales.correlated - 1) // 2
+    size: int = scales.between_sd.shape[1] + scales.correlated * (scales.correlated - 1) // 2
+    return size
 
 
 @nb.njit(**INNER)

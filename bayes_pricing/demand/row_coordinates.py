@@ -52,7 +52,7 @@ def _noise(data: RowData, prior: TreePrior, log_sd: Floats, order: np.ndarray[tu
     logs = data.spec.likelihood == "lognormal"
     seen = np.bincount(data.item[~data.sold_out], minlength=len(order))
     heavy = TYPICAL_DEGREES / (TYPICAL_DEGREES + 3.0) if data.spec.errors == "student_t" else 1.0
-    information = 2.0 * heavy * seen[order]
+    information: Floats = 2.0 * heavy * seen[order].astype(np.float64)
     return Noise(
         group=data.tree.noise_group[order],
         groups=len(data.tree.noise_groups) if logs else 0,

@@ -24,8 +24,8 @@ class RowLaws:
     likelihood : str
     log_rate : array (draws, rows)
         Log of the median of log-normal sales, or of the mean of counts.
-    sd : array (draws, rows) or None
-        Residual sd of log units (the scale of Student-t errors); None for counts.
+    sd : array (draws, rows)
+        Residual sd of log units (the scale of Student-t errors); counts have none.
     degrees : array (draws, 1) or None
         Degrees of freedom of Student-t errors.
     size : array (draws, 1) or None
@@ -34,7 +34,7 @@ class RowLaws:
 
     likelihood: str
     log_rate: Floats
-    sd: Floats | None = None
+    sd: Floats | float = 1.0
     degrees: Floats | None = None
     size: Floats | None = None
 
@@ -146,6 +146,6 @@ def _log_between(laws: RowLaws, low: Floats, high: Floats) -> Floats:
     if laws.degrees is None:
         upper, lower = special.log_ndtr(b), special.log_ndtr(a)
     else:
-        upper, lower = stats.t.logcdf(b, laws.degrees), stats.t.logcdf(a, laws.degrees)
+        upper, lower = (np.asarray(stats.t.logcdf(x, laws.degrees)) for x in (b, a))
     found: Floats = upper + np.log1p(-np.exp(np.minimum(lower - upper, -1e-300)))
     return found

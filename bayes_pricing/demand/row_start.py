@@ -49,7 +49,7 @@ class RowLaw:
         def loss(log_overdispersion: float) -> float:
             size = math.exp(-2.0 * log_overdispersion)
             penalty = 0.5 * math.exp(2.0 * log_overdispersion) / OVERDISPERSION_SCALE**2
-            return penalty - float(stats.nbinom.logpmf(count, size, size / (size + mean)).sum())
+            return penalty - float(np.sum(stats.nbinom.logpmf(count, size, size / (size + mean))))
 
         best = minimize_scalar(loss, bounds=(-4.0, 2.0), method="bounded").x
         return replace(self, dispersion=float(np.exp(-2.0 * best)))

@@ -102,7 +102,8 @@ def prior_sensitivity(block: Block, limits: Limits, price: float, log_prior: Flo
     def scores(weights: Floats) -> Floats:
         weighted = replace(block, units_today=block.units_today * weights)
         outlook = Outlook(block=weighted, prices=prices, geometric=geometric)
-        return np.where(choice.allowed, outlook.expected_change, -np.inf)[0]
+        found: Floats = np.where(choice.allowed, outlook.expected_change, -np.inf)[0]
+        return found
 
     as_is = np.where(choice.allowed, choice.outlook.expected_change, -np.inf)[0]
     return scaled_prior(prices[0], as_is, scores, change, log_prior)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_refusals() -> None:
 
 def test_drift_and_curve_are_zero_at_the_usual_price() -> None:
     rows = pl.LazyFrame(
-        {"item": ["tea"] * 3, "period": [0, 1, 4], "price": [1.0, np.e, np.e**2], "quantity": [1.0] * 3}
+        {"item": ["tea"] * 3, "period": [0, 1, 4], "price": [1.0, math.e, math.e**2], "quantity": [1.0] * 3}
     )
     found = add_terms(rows, ROLES, TermRequest(drift=True, curve=True))
     assert found.controls == ("price_drift", "price_curve")
