@@ -122,7 +122,7 @@ def measure_live(port: int, token: str, asked: argparse.Namespace) -> None:
 
 
 def soak(folder: Path, port: int, parent: int, token: str, asked: argparse.Namespace) -> None:
-    """Half the full load for a long time, live questions among it: errors, and what memory does after a warm-up."""
+    """Half the full load for a long time, live questions among it: errors, and what own memory does after a warm-up."""
     time.sleep(WARM_SECONDS)
     script, slow = folder / "items.lua", folder / "half.lua"
     address = f"http://127.0.0.1:{port}"
@@ -136,7 +136,7 @@ def soak(folder: Path, port: int, parent: int, token: str, asked: argparse.Names
         live = pool.submit(paced, port, token, names, asked.soak, SOAK_WHAT_IFS_PER_SECOND)
         seen: list[list[float]] = []
         for part in range(SOAK_LOOKS + 1):
-            seen.append([_proportional(number) / 1024.0 for number in [parent, *_children(parent)]])
+            seen.append([_own(number) / 1024.0 for number in [parent, *_children(parent)]])
             print(
                 f"{part * asked.soak // SOAK_LOOKS:5d} s  {'  '.join(f'{size:6.1f} MB' for size in seen[-1])}",
                 flush=True,
@@ -290,6 +290,12 @@ def _children(parent: int) -> list[int]:
 def _proportional(process: int) -> float:
     text = Path(f"/proc/{process}/smaps_rollup").read_text()
     return float(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
+
+
+def _own(process: int) -> float:
+    """Kilobytes that nobody shares; shares of what others map too change when those others come and go."""
+    text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    return float(sum(int(size) for size in re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+)", text, re.MULTILINE)))
 
 
 if __name__ == "__main__":
