@@ -23,8 +23,8 @@ from bayes_pricing.demand.identification import Identification
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.predictive import PredictiveCheck
 from bayes_pricing.demand.prior_sensitivity import ParameterSensitivity
+from bayes_pricing.demand.tree_fit import from_arrays as tree_from_arrays
 from bayes_pricing.demand.tree_posterior import TreePosterior
-from bayes_pricing.demand.tree_posterior import from_arrays as tree_from_arrays
 from bayes_pricing.errors import Finding, Refusal, StorageError
 from bayes_pricing.storage import Bundle, read_bundle, write_bundle
 

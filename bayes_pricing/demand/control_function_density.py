@@ -16,17 +16,9 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.tree_density import fill_scales, scales_prior
 from bayes_pricing.demand.tree_draws import draw_upper
-from bayes_pricing.demand.tree_kernels import (
-    Scales,
-    Tree,
-    Work,
-    cholesky_inverse,
-    fill_scales,
-    marginal,
-    marginal_gradient,
-    scales_prior,
-)
+from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, cholesky_inverse, marginal, marginal_gradient
 
 
 class Stage(NamedTuple):
@@ -176,7 +168,7 @@ def log_joint(
 ) -> float:
     """Log density of the hyper-parameters, the first stage's among them, and its gradient (written).
 
-    `theta` is as :func:`bayes_pricing.demand.tree_kernels.log_posterior` reads it with `groups` log noise sds, then the
+    `theta` is as :func:`bayes_pricing.demand.tree_density.log_posterior` reads it with `groups` log noise sds, then the
     first stage's slopes and log sd, standardised by `stage`.
     """
     value, at = _outcome(theta, groups, tree, scales, work, root, stage)

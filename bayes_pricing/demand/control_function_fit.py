@@ -23,7 +23,7 @@ from bayes_pricing.demand.instruments_report import (
 from bayes_pricing.demand.nuts import SamplingPlan, SettledFit, settle
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.spec import DemandSpec
-from bayes_pricing.demand.tree_posterior import fit_tree
+from bayes_pricing.demand.tree_fit import fit_tree
 from bayes_pricing.errors import Finding, Refusal
 
 SURELY_RISING = 0.95

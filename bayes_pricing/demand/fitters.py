@@ -161,7 +161,7 @@ def _fit_tree(
     design: Design, sampler: SamplerSettings, seed: int, watch: Stopwatch, progress: ProgressCallback
 ) -> Found:
     """Log-normal demand from Gram statistics."""
-    from bayes_pricing.demand.tree_posterior import fit_tree
+    from bayes_pricing.demand.tree_fit import fit_tree
 
     spec = design.spec
     columns = list(spec.columns[1:])

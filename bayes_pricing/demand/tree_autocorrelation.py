@@ -12,7 +12,8 @@ from bayes_pricing.data.gram import Floats, Gram
 from bayes_pricing.data.lag import LagGram
 from bayes_pricing.demand.gaussian_tree import build_tree_data, kernel_tree
 from bayes_pricing.demand.spec import DemandSpec
-from bayes_pricing.demand.tree_kernels import log_posterior, new_work
+from bayes_pricing.demand.tree_density import log_posterior
+from bayes_pricing.demand.tree_kernels import new_work
 from bayes_pricing.demand.tree_prior import build_tree_prior
 
 WIDEST = 0.95

@@ -22,8 +22,9 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.tree_density import fill_components, log_posterior
 from bayes_pricing.demand.tree_draws import draw_upper
-from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, fill_components, log_posterior, marginal
+from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, marginal
 from bayes_pricing.demand.tree_lanes import Integers
 from bayes_pricing.demand.tree_noise import NoiseState, draw_coefficients_and_noise, draw_noise_population
 

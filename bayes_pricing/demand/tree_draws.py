@@ -9,13 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.tree_kernels import (
-    Scales,
-    Tree,
-    Work,
-    fill_scales,
-    marginal,
-)
+from bayes_pricing.demand.tree_density import fill_scales
+from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, marginal
 
 Floats32 = NDArray[np.float32]
 

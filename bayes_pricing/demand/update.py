@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from bayes_pricing.data.gram import Floats, Gram
 from bayes_pricing.demand.gaussian_tree import kernel_tree
 from bayes_pricing.demand.tree_draws import draw_uppers
+from bayes_pricing.demand.tree_fit import build_tree_posterior
 from bayes_pricing.demand.tree_kernels import Tree, new_work
-from bayes_pricing.demand.tree_posterior import TreePosterior, build_tree_posterior
+from bayes_pricing.demand.tree_posterior import TreePosterior
 from bayes_pricing.demand.tree_quadrature import integrate_noise, redraw_noise
 from bayes_pricing.demand.tree_sampling import TreeDraws
 from bayes_pricing.errors import Finding, Refusal, SpecError

@@ -16,7 +16,8 @@ from bayes_pricing.data.sources import frame_from_any
 from bayes_pricing.demand.changing import term_columns
 from bayes_pricing.demand.fit import DemandFit
 from bayes_pricing.demand.spec import UNCENTRED
-from bayes_pricing.demand.tree_posterior import TreePosterior, build_tree_posterior
+from bayes_pricing.demand.tree_fit import build_tree_posterior
+from bayes_pricing.demand.tree_posterior import TreePosterior
 from bayes_pricing.demand.update import update_week
 from bayes_pricing.errors import Finding, PanelError, Problem, Refusal, SpecError
 

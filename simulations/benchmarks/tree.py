@@ -27,7 +27,8 @@ from bayes_pricing.data.gram import Floats, gather_gram
 from bayes_pricing.demand.gaussian_tree import SalesRows
 from bayes_pricing.demand.model import build_lognormal_model
 from bayes_pricing.demand.spec import DemandSpec, NoiseBy
-from bayes_pricing.demand.tree_posterior import TreePosterior, fit_tree
+from bayes_pricing.demand.tree_fit import fit_tree
+from bayes_pricing.demand.tree_posterior import TreePosterior
 
 BAYESM = """
 suppressMessages(library(bayesm)); data(cheese)

@@ -23,7 +23,8 @@ from bayes_pricing.demand.diagnostics import SamplerStatistics
 from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data
 from bayes_pricing.demand.nuts import settle
 from bayes_pricing.demand.spec import CROSS_PRICE, PRICE_CURVE, PRICE_DRIFT, PRICE_FALL, PROMOTION, DemandSpec
-from bayes_pricing.demand.tree_posterior import TreePosterior, build_tree_posterior
+from bayes_pricing.demand.tree_fit import build_tree_posterior
+from bayes_pricing.demand.tree_posterior import TreePosterior
 from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior
 from bayes_pricing.demand.tree_sampling import sample_tree
 from simulations.studies.runner import Study, run_study

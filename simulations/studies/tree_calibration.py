@@ -23,8 +23,9 @@ from bayes_pricing.demand.diagnostics import SamplerStatistics
 from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data
 from bayes_pricing.demand.nuts import settle
 from bayes_pricing.demand.spec import DemandSpec, NoiseBy
+from bayes_pricing.demand.tree_fit import build_tree_posterior
 from bayes_pricing.demand.tree_layout import correlation_factor
-from bayes_pricing.demand.tree_posterior import TreePosterior, build_tree_posterior
+from bayes_pricing.demand.tree_posterior import TreePosterior
 from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior
 from bayes_pricing.demand.tree_sampling import sample_tree
 

@@ -9,7 +9,8 @@ import pytest
 from bayes_pricing.demand.diagnostics import SamplerStatistics, check_sampling
 from bayes_pricing.demand.gaussian_tree import SalesRows
 from bayes_pricing.demand.spec import DemandSpec, NoiseBy
-from bayes_pricing.demand.tree_posterior import TreePosterior, fit_tree
+from bayes_pricing.demand.tree_fit import fit_tree
+from bayes_pricing.demand.tree_posterior import TreePosterior
 from tests.support import shared_data
 from tests.trees import gram_of_rows
 

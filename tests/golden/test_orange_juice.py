@@ -7,7 +7,7 @@ import pytest
 
 from bayes_pricing.data.gram import gather_gram
 from bayes_pricing.demand.design import ModelRequest, build_design
-from bayes_pricing.demand.tree_posterior import fit_tree
+from bayes_pricing.demand.tree_fit import fit_tree
 from simulations.studies.orange_juice import LISTED, TOLERANCE, brand_panel
 from tests.support import shared_data
 

@@ -15,8 +15,10 @@ from bayes_pricing.demand.diagnostics import SamplerStatistics, check_sampling
 from bayes_pricing.demand.gaussian_tree import kernel_tree
 from bayes_pricing.demand.model import build_lognormal_model
 from bayes_pricing.demand.spec import Correlated, DemandSpec, NoiseBy
-from bayes_pricing.demand.tree_kernels import log_posterior, new_work
-from bayes_pricing.demand.tree_posterior import TreePosterior, fit_tree
+from bayes_pricing.demand.tree_density import log_posterior
+from bayes_pricing.demand.tree_fit import fit_tree
+from bayes_pricing.demand.tree_kernels import new_work
+from bayes_pricing.demand.tree_posterior import TreePosterior
 from bayes_pricing.demand.update import update_week
 from bayes_pricing.errors import Refusal
 from tests.trees import Market, make_market

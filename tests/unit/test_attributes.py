@@ -16,7 +16,8 @@ from bayes_pricing.demand.elasticity import attribute_table
 from bayes_pricing.demand.gaussian_tree import build_tree_data
 from bayes_pricing.demand.spec import DemandSpec, Priors
 from bayes_pricing.demand.terms import TermRequest
-from bayes_pricing.demand.tree_posterior import TreePosterior, build_tree_posterior
+from bayes_pricing.demand.tree_fit import build_tree_posterior
+from bayes_pricing.demand.tree_posterior import TreePosterior
 from bayes_pricing.demand.tree_prior import build_tree_prior
 from bayes_pricing.demand.tree_sampling import TreeDraws
 from bayes_pricing.errors import PanelError, Refusal, SpecError

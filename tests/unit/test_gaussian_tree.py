@@ -9,9 +9,10 @@ from scipy import stats
 
 from bayes_pricing.demand.gaussian_tree import build_tree_data, kernel_tree
 from bayes_pricing.demand.spec import Correlated, DemandSpec, NoiseBy
+from bayes_pricing.demand.tree_density import log_posterior
 from bayes_pricing.demand.tree_draws import draw_uppers, fill_normals, normal_quantile
 from bayes_pricing.demand.tree_items import draw_items
-from bayes_pricing.demand.tree_kernels import log_posterior, new_work
+from bayes_pricing.demand.tree_kernels import new_work
 from bayes_pricing.demand.tree_layout import pair_names
 from bayes_pricing.demand.tree_prior import build_tree_prior
 from bayes_pricing.errors import SpecError

@@ -14,7 +14,8 @@ from bayes_pricing.data.panel import PanelSummary, SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.demand.fit import DemandFit
 from bayes_pricing.demand.posterior import DemandPosterior
-from bayes_pricing.demand.tree_posterior import TreePosterior, build_tree_posterior
+from bayes_pricing.demand.tree_fit import build_tree_posterior
+from bayes_pricing.demand.tree_posterior import TreePosterior
 from bayes_pricing.errors import Finding, PanelError, Refusal, SpecError
 from bayes_pricing.experiments.learning import append_test, learn_from_test
 from tests.posteriors import posterior_from_draws
