@@ -152,7 +152,7 @@ def demo(
 
 def backtest(
     *,
-    market: Literal["courses", "busy-courses", "large-courses", "retail"] = "retail",
+    market: Literal["courses", "busy-courses", "large-courses", "retail", "tutoring"] = "retail",
     scenario: str = "base",
     seeds: int = 20,
     weeks: int = 26,
@@ -170,8 +170,8 @@ def backtest(
     Parameters
     ----------
     market
-        Retail, a small course market with 25 (courses) or 200 (busy-courses) sales a course, or that of 2,000 courses
-        (large-courses, minutes a market).
+        Retail, tutoring, a small course market with 25 (courses) or 200 (busy-courses) sales a course, or that of
+        2,000 courses (large-courses, minutes a market).
     scenario
         Of retail: base, endogenous, sparse, stock-outs, promotion, substitutes, drift or composition.
     seeds

@@ -9,7 +9,7 @@ import polars as pl
 
 from bayes_pricing.errors import SpecError
 from simulations.markets.arena import Arena, CourseArena, Floats, RetailArena
-from simulations.markets.course_truth import CourseMarketTruth
+from simulations.markets.course_truth import ChoiceTruth
 from simulations.markets.retail_truth import RetailMarketTruth
 from simulations.policies import Situation
 
@@ -37,7 +37,7 @@ class KnowsHyperparameters:
 def informed_prices(arena: Arena, sales: pl.DataFrame) -> Floats:
     r"""Prices of most expected profit, given what elasticities are drawn from and the sales of every item.
 
-    Courses: counts are Poisson with :math:`\log E q_w = a + e x_w`, flat prior of the level, so that
+    Courses and tutoring sessions: counts are Poisson with :math:`\log E q_w = a + e x_w`, flat prior of the level, so that
 
     .. math:: L(e) \propto \frac{\prod_w \exp(e x_w q_w)}{(\sum_w \exp(e x_w))^Q}, \qquad
               E[q(p) \mid e] = Q \frac{\exp(e x(p))}{\sum_w \exp(e x_w)}
@@ -48,7 +48,8 @@ def informed_prices(arena: Arena, sales: pl.DataFrame) -> Floats:
     Parameters
     ----------
     arena : Arena
-        Of courses, or of retail in its base scenario: no drift, no substitutes, prices that owe nothing to demand.
+        Of courses, of tutoring sessions, or of retail in its base scenario: no drift, no substitutes, prices that owe
+        nothing to demand.
     sales : DataFrame
 
     Returns
@@ -78,23 +79,22 @@ def informed_prices(arena: Arena, sales: pl.DataFrame) -> Floats:
     units = ordered["quantity"].cast(pl.Float64).to_numpy().reshape(count, -1)
     centre = log_price.mean(axis=1)
     x, place = log_price - centre[:, None], np.log(grid) - centre
-    truth = arena.market.truth if isinstance(arena, CourseArena | RetailArena) else None
-    if isinstance(truth, RetailMarketTruth):
-        demand = _retail_demand(truth, x, units, place)
-    elif isinstance(truth, CourseMarketTruth):
-        demand = _course_demand(truth, x, units, place)
+    if isinstance(arena, RetailArena):
+        demand = _retail_demand(arena.market.truth, x, units, place)
+    elif isinstance(arena, CourseArena):
+        demand = _choice_demand(arena.truth, x, units, place)
     else:
-        raise SpecError("The floor of regret is worked out for courses and retail only; leave it out elsewhere.")
+        raise SpecError("The floor of regret is worked out for choices and retail only; leave it out elsewhere.")
     best = np.argmax(demand * ((1 - arena.commission) * grid - arena.unit_cost), axis=0)
     return np.asarray(grid[best, np.arange(count)])
 
 
-def _course_demand(truth: CourseMarketTruth, x: Floats, units: Floats, place: Floats) -> Floats:
+def _choice_demand(truth: ChoiceTruth, x: Floats, units: Floats, place: Floats) -> Floats:
     """Posterior mean of expected units, dims (price, item), up to a factor by item."""
     demand = np.empty_like(place)
     for item in range(len(x)):
         mean = truth.category_mean[truth.category[item]]
-        elasticity = mean + truth.settings.elasticity_between_items * DEVIATIONS
+        elasticity = mean + truth.elasticity_spread * DEVIATIONS
         total = np.log(np.exp(elasticity[:, None] * x[item]).sum(axis=1))
         log_weight = elasticity * (units[item] @ x[item]) - units[item].sum() * total - DEVIATIONS**2 / 2
         weight = np.exp(log_weight - log_weight.max())

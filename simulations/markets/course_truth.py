@@ -98,6 +98,11 @@ class ChoiceTruth(Protocol):
         ...
 
     @property
+    def elasticity_spread(self) -> float:
+        """Sd of items' elasticities around their category's mean."""
+        ...
+
+    @property
     def last_week(self) -> date:
         """First day of the last week, whose prices are today's."""
         ...
@@ -187,6 +192,11 @@ class CourseMarketTruth:
     def elasticity_mean(self) -> float:
         """Mean of the distribution the category means are drawn from."""
         return self.settings.elasticity_mean
+
+    @property
+    def elasticity_spread(self) -> float:
+        """Sd of items' elasticities around their category's mean."""
+        return self.settings.elasticity_between_items
 
     @property
     def last_week(self) -> date:

@@ -108,6 +108,11 @@ class TutoringTruth:
         return self.settings.choice.elasticity_mean
 
     @property
+    def elasticity_spread(self) -> float:
+        """Sd of sessions' elasticities around their subject's mean."""
+        return self.settings.choice.elasticity_between_items
+
+    @property
     def last_week(self) -> date:
         """First day of the last week, whose prices are today's."""
         return self.settings.last_week

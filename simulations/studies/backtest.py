@@ -20,12 +20,14 @@ from simulations.markets.course_settings import CourseMarketSettings
 from simulations.markets.courses import simulate_courses
 from simulations.markets.retail import simulate_retail
 from simulations.markets.retail_settings import retail_scenario
+from simulations.markets.tutoring import simulate_tutoring
+from simulations.markets.tutoring_settings import TutoringSettings
 from simulations.play import Rules, play
 from simulations.policies import Beliefs, every_policy
 from simulations.studies.plots import regret_intervals, write_policy_plot
 from simulations.studies.runner import Backend, Progress, Study, run_study, silent
 
-MarketName = Literal["courses", "busy-courses", "large-courses", "retail"]
+MarketName = Literal["courses", "busy-courses", "large-courses", "retail", "tutoring"]
 BAYESIAN = "Bayesian, risk-neutral"
 CATEGORY = "category-level, posterior"
 FLOOR = "knows the hyper-parameters"
@@ -35,6 +37,8 @@ BUSY_COURSES = replace(COURSES, learners=10_000, expected_enrollments=19_200)
 """The same with 200 expected enrollments a course."""
 LARGE_COURSES = CourseMarketSettings()
 """The course market as it is: 2,000 courses, 125 a category."""
+TUTORING = TutoringSettings(learners=800, mentors=40, sessions=96, subjects=6, expected_bookings=6_000)
+"""The tutoring marketplace in small: 62 expected bookings a session, as in the large one, 16 sessions a subject."""
 COURSE_MARKETS = {"courses": COURSES, "busy-courses": BUSY_COURSES, "large-courses": LARGE_COURSES}
 PROBABILITY = 0.95
 WEEKS, FEW_WEEKS = 26, 4
@@ -42,12 +46,12 @@ WEEKS, FEW_WEEKS = 26, 4
 
 
 def build_arena(market: MarketName, scenario: str, seed: int) -> Arena:
-    """A market to play: courses in small or as they are, or retail in a scenario.
+    """A market to play: courses in small or as they are, tutoring sessions, or retail in a scenario.
 
     Raises
     ------
     SpecError
-        If the market or the scenario is unknown, or courses are asked for in a scenario other than base.
+        If the market or the scenario is unknown, or any but retail is asked for in a scenario other than base.
 
     Examples
     --------
@@ -56,8 +60,10 @@ def build_arena(market: MarketName, scenario: str, seed: int) -> Arena:
     """
     if market == "retail":
         return RetailArena(market=simulate_retail(retail_scenario(scenario), seed))
+    if market == "tutoring" and scenario == "base":
+        return CourseArena(market=simulate_tutoring(TUTORING, seed))
     if market not in COURSE_MARKETS or scenario != "base":
-        raise SpecError(f"There is no market {market!r} in scenario {scenario!r}; courses have base, retail has all.")
+        raise SpecError(f"There is no market {market!r} in scenario {scenario!r}; only retail has more than base.")
     return CourseArena(market=simulate_courses(COURSE_MARKETS[market], seed))
 
 
@@ -246,6 +252,7 @@ effects; "argmax" prices each item where a baseline's predicted units earn most.
 category and the true spread of items, and sets the prices of most expected profit given those and the same sales.
 Nobody who learns from these sales, and does not try prices out, leaves less on average.
 
+`tutoring` is the marketplace of mentors' sessions, 62 bookings each; the mentors keep 88 % of the price.
 `large-courses` is the course market as it is: 2,000 courses, 25 expected sales each. `courses` is the same in small (96
 courses), `busy-courses` has 200 sales a course. With 25 sales a course's own rows decide about a fifth of its
 elasticity: most of what items of one category differ by stays unknown whatever the model, and a rule that knows each
@@ -257,7 +264,7 @@ Written by `python -m simulations.studies.backtest`.
 
 
 def main() -> None:
-    """Play the course and retail base markets and write the table."""
+    """Play the base markets and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[20], help="one number, or one per market")
     parser.add_argument("--weeks", type=int, default=None, help="26 when left out, 4 for large-courses")
@@ -265,7 +272,7 @@ def main() -> None:
     parser.add_argument(
         "--markets",
         nargs="+",
-        default=["retail", "courses", "busy-courses", "large-courses"],
+        default=["retail", "courses", "busy-courses", "tutoring", "large-courses"],
         choices=get_args(MarketName),
     )
     parser.add_argument("--processes", type=int, default=None, help="all cores when left out")

@@ -17,8 +17,10 @@ from simulations.markets.course_settings import CourseMarketSettings
 from simulations.markets.courses import simulate_courses
 from simulations.markets.retail import simulate_retail
 from simulations.markets.retail_settings import RetailMarketSettings
+from simulations.markets.tutoring import simulate_tutoring
+from simulations.markets.tutoring_settings import TutoringSettings
 from simulations.play import Rules, play
-from simulations.policies import PlayedStrategy
+from simulations.policies import FixedPrices, PlayedStrategy
 
 
 def courses(enrollments: float, seed: int) -> CourseArena:
@@ -38,6 +40,15 @@ def test_with_sales_without_end_it_prices_as_the_oracle() -> None:
     assert 0 <= table["regret_share"].item() < 0.003
     retail = RetailArena(market=simulate_retail(RetailMarketSettings(noise_sd=0.02), seed=1))
     assert play(retail, [KnowsHyperparameters()], Rules(weeks=4))["regret_share"].item() < 1e-4
+
+
+def test_it_prices_tutoring_sessions_too() -> None:
+    """500 bookings a session: little is left unknown, and the platform's 12 % of the price is what counts."""
+    settings = TutoringSettings(learners=4_000, mentors=10, sessions=24, subjects=2, expected_bookings=12_000)
+    arena = CourseArena(market=simulate_tutoring(settings, 1))
+    floor, fixed = play(arena, [KnowsHyperparameters(), FixedPrices()], Rules(weeks=4))["regret_share"].to_list()
+    assert 0 <= floor < 0.01
+    assert floor < 0.3 * fixed
 
 
 def test_where_sales_are_thin_it_beats_who_only_knows_the_true_mean_of_every_category() -> None:
@@ -79,5 +90,5 @@ def test_other_markets_are_refused() -> None:
     other = SimpleNamespace(
         items=arena.items, price_range=arena.price_range, commission=0.0, unit_cost=arena.unit_cost, sales=arena.sales
     )
-    with pytest.raises(SpecError, match="courses and retail only"):
+    with pytest.raises(SpecError, match="choices and retail only"):
         informed_prices(other, arena.sales())
