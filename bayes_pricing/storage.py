@@ -97,19 +97,7 @@ def read_bundle(directory: Path) -> Bundle:
     """
     import zarr
 
-    try:
-        manifest = msgspec.json.decode((directory / MANIFEST).read_bytes())
-        version = manifest["format_version"]
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise StorageError(
-            f"{directory} holds no saved model ({MANIFEST} is missing); run `fit --out` first."
-        ) from error
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"{directory / MANIFEST} is damaged; restore the folder from a copy or fit again."
-        ) from error
-    if version != FORMAT_VERSION:
-        raise StorageError(f"{directory} has format {version}, this version reads {FORMAT_VERSION}; fit again.")
+    manifest = _manifest(directory)
     try:
         stored = {name: zarr.open_array(str(directory / ARRAYS / name), mode="r") for name in manifest["arrays"]}
         arrays = {name: np.asarray(array[...]) for name, array in stored.items()}
@@ -121,6 +109,35 @@ def read_bundle(directory: Path) -> Bundle:
     for name in tables:
         _compare(directory, name, _file_digest(directory / f"{name}.parquet"), manifest["tables"][name])
     return Bundle(arrays=arrays, tables=tables, about=manifest["about"])
+
+
+def read_about(directory: Path) -> Mapping[str, Any]:
+    """The description alone, in a moment and with nothing checked against digests.
+
+    Raises
+    ------
+    StorageError
+        If there is none, or it is of another format.
+    """
+    about: Mapping[str, Any] = _manifest(directory).get("about", {})
+    return about
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = msgspec.json.decode((directory / MANIFEST).read_bytes())
+        version = manifest["format_version"]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StorageError(
+            f"{directory} holds no saved model ({MANIFEST} is missing); run `fit --out` first."
+        ) from error
+    except (msgspec.DecodeError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"{directory / MANIFEST} is damaged; restore the folder from a copy or fit again."
+        ) from error
+    if version != FORMAT_VERSION:
+        raise StorageError(f"{directory} has format {version}, this version reads {FORMAT_VERSION}; fit again.")
+    return manifest
 
 
 def _write(bundle: Bundle, staging: Path) -> None:

@@ -49,13 +49,15 @@ def fit_family(request: FamilyRequest) -> Answer:
     SpecError
         If a flag was given that the family does not read.
     """
+    from bayes_pricing.choice_registry import save_choice
     from bayes_pricing.cli.fit import refused_before_sampling
-    from bayes_pricing.cli.text import finding_lines
     from bayes_pricing.data.sources import read_sales
-    from bayes_pricing.demand.diagnostics import diagnostics_json
     from bayes_pricing.demand.fit import Stopwatch
+    from bayes_pricing.storage import require_free
 
     _require_read(request)
+    if request.out is not None:
+        require_free(request.out)
     settings, watch = request.sampler.settings(), Stopwatch()
     frame = read_sales(request.sales.sales, request.sales.query).collect()
     if request.family == "purchase" and "item" not in frame.columns:
@@ -68,26 +70,36 @@ def fit_family(request: FamilyRequest) -> Answer:
                 fitted = work(request, frame, roles, settings, progress)
         except Refusal as refusal:
             return refused_before_sampling(refusal.findings)
-    used = _columns(request.family, roles)
+    if request.out is not None:
+        save_choice(fitted.fitted, request.out)
+    return _answer(request, fitted, _columns(request.family, roles), watch.seconds)
+
+
+def _answer(request: FamilyRequest, found: FittedFamily, used: dict[str, str], seconds: dict[str, float]) -> Answer:
+    from bayes_pricing.cli.text import finding_lines
+    from bayes_pricing.demand.diagnostics import diagnostics_json
+
+    posterior, findings = found.fitted.posterior, found.fitted.findings
     document: dict[str, object] = {
-        "model": fitted.id,
+        "model": posterior.id,
         "status": "ok",
         "likelihood": request.family,
         "roles": used,
-        "seconds": watch.seconds,
-        "diagnostics": diagnostics_json(fitted.diagnostics),
-        **fitted.document,
-        "findings": fitted.findings,
+        "seconds": seconds,
+        "diagnostics": diagnostics_json(posterior.diagnostics),
+        **found.document,
+        "findings": findings,
     }
     lines = [
-        f"Model {fitted.id[:12]}: {request.family.replace('-', ' ')}.",
-        f"Largest R-hat {fitted.diagnostics.max_rhat:.3f}, smallest bulk effective sample size "
-        f"{fitted.diagnostics.min_ess_bulk:,.0f}, {fitted.diagnostics.divergences} divergences.",
+        f"Model {posterior.id[:12]}: {request.family.replace('-', ' ')}.",
+        f"Largest R-hat {posterior.diagnostics.max_rhat:.3f}, smallest bulk effective sample size "
+        f"{posterior.diagnostics.min_ess_bulk:,.0f}, {posterior.diagnostics.divergences} divergences.",
         "Columns: " + "; ".join(f"{role.replace('_', ' ')} = {name}" for role, name in used.items()) + ".",
         "",
-        *fitted.lines,
+        *found.lines,
     ]
-    lines += ["", *finding_lines(fitted.findings)] if fitted.findings else []
+    lines += ["", *finding_lines(findings)] if findings else []
+    lines += ["", f"Saved to {request.out}."] if request.out is not None else []
     return Answer(document=document, text="\n".join(lines))
 
 
@@ -123,6 +135,7 @@ def _choices(
     progress: ProgressCallback,
 ) -> FittedFamily:
     """Individual choices: elasticities of a typical market."""
+    from bayes_pricing.choice_registry import ChoiceFit
     from bayes_pricing.demand.choice import TUNE, fit_choice
     from bayes_pricing.demand.choice_data import build_choices
 
@@ -150,11 +163,9 @@ def _choices(
     between = rows(list(data.coefficients), posterior.between_sd().to_numpy())
     variation = [{"level": "person", "coefficient": row.pop("name"), **row} for row in between]
     return FittedFamily(
-        id=posterior.id,
-        diagnostics=posterior.diagnostics,
+        fitted=ChoiceFit(posterior=posterior, findings=() if data.outside else (_conditional(),)),
         document=document | {"variation": variation if posterior.factor is not None else []},
         lines=lines,
-        findings=(_conditional(),) if not data.outside else (),
     )
 
 
@@ -166,6 +177,7 @@ def _shares(
     progress: ProgressCallback,
 ) -> FittedFamily:
     """Shares of markets: elasticities at observed prices and in a typical market."""
+    from bayes_pricing.choice_registry import ChoiceFit
     from bayes_pricing.demand.shares import TUNE
     from bayes_pricing.demand.shares_data import build_shares
     from bayes_pricing.demand.shares_fit import fit_share_demand
@@ -208,11 +220,9 @@ def _shares(
         *lines,
     ]
     return FittedFamily(
-        id=posterior.id,
-        diagnostics=posterior.diagnostics,
+        fitted=ChoiceFit(posterior=posterior, findings=found.findings, endogeneity=found.endogeneity),
         document=document | {"elasticities": own, "variation": variation, "endogeneity": found.endogeneity},
         lines=lines,
-        findings=found.findings,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -10,8 +11,7 @@ from cyclopts import Parameter
 from bayes_pricing.cli.flags import RoleFlags, SalesFlags, SamplerFlags
 
 if TYPE_CHECKING:
-    from bayes_pricing.demand.diagnostics import Diagnostics
-    from bayes_pricing.errors import Finding
+    from bayes_pricing.choice_registry import ChoiceFit
 
 Family = Literal["choice-logit", "share-logit", "purchase"]
 
@@ -46,6 +46,8 @@ class FamilyRequest:
     flags : ChoiceFlags
     randomised_price : bool
     seed : int
+    out : Path or None
+        New folder for the fitted model.
     """
 
     family: Family
@@ -55,14 +57,13 @@ class FamilyRequest:
     flags: ChoiceFlags
     randomised_price: bool
     seed: int
+    out: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedFamily:
-    """The answer's parts before they are written down."""
+    """The answer's parts before they are written down, and what is saved."""
 
-    id: str
-    diagnostics: Diagnostics
+    fitted: ChoiceFit
     document: dict[str, object]
     lines: list[str]
-    findings: tuple[Finding, ...]

@@ -67,10 +67,8 @@ def fit(
 
     match model:
         case "choice-logit" | "share-logit" | "purchase":
-            if terms is not None or noise_by is not None or out is not None or compare_models:
-                raise SpecError(
-                    f"--model {model} has no further terms and is not saved: leave such flags and --out out."
-                )
+            if terms is not None or noise_by is not None or compare_models:
+                raise SpecError(f"--model {model} has no further terms: leave such flags out.")
             family = FamilyRequest(
                 family=model,
                 sales=sales,
@@ -79,6 +77,7 @@ def fit(
                 flags=choice or ChoiceFlags(),
                 randomised_price=randomised_price,
                 seed=seed,
+                out=out,
             )
             return fit_family(family)
     if choice is not None:

@@ -26,6 +26,7 @@ def fit_offers(
     progress: ProgressCallback,
 ) -> FittedFamily:
     """The shape that leave-one-out chooses, its curves of probability and money, and its best tested price."""
+    from bayes_pricing.choice_registry import ChoiceFit
     from bayes_pricing.demand.purchase_curve import expected_revenue
     from bayes_pricing.demand.purchase_data import build_purchases
 
@@ -50,11 +51,9 @@ def fit_offers(
         **_curve(chosen, money),
     }
     return FittedFamily(
-        id=chosen.id,
-        diagnostics=chosen.diagnostics,
+        fitted=ChoiceFit(posterior=chosen, findings=(*chosen.findings, *money.findings), comparison=comparison),
         document=document,
         lines=[*_money_lines(chosen, comparison, money), *_effect_lines(effects, linear, data.competitors)],
-        findings=(*chosen.findings, *money.findings),
     )
 
 

@@ -116,7 +116,7 @@ def test_one_price_and_weak_instruments_end_with_code_three(tmp_path: Path) -> N
         (["--model", "choice-logit"], "--occasion"),
         (["--model", "purchase", "--instrument", "cost"], "--instrument has no meaning"),
         (["--model", "purchase", "--chooser", "who"], "--chooser has no meaning"),
-        (["--model", "share-logit", "--out", "folder"], "is not saved"),
+        (["--model", "share-logit", "--trend"], "no further terms"),
         (["--model", "share-logit", "--randomised-price"], "--randomised-price has no meaning"),
         (["--model", "poisson", "--tastes", "different"], "reads none of"),
     ],
