@@ -1,4 +1,4 @@
-r"""Compiled arithmetic of the Gaussian tree: exact log marginal likelihood and its gradient, nothing allocated per item.
+r"""Compiled arithmetic of the Gaussian tree: exact log marginal likelihood and gradient, nothing allocated per item.
 
 Every node below the root is ``b = b_parent + L z`` with ``z ~ N(0, I)`` and ``L = diag(sd) R`` (`R` the Cholesky factor
 of the level's correlation matrix; `sd` may carry a sign), so standard deviations of zero, items without rows and

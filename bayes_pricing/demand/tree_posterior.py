@@ -313,7 +313,7 @@ class TreePosterior:
         return drawn.copy(data=self._explained(drawn.to_numpy()[:, :, None], (known - usual)[None])[:, :, 0])
 
     def to_arrays(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Numbers, and what JSON can hold of the rest; with `items` all that :func:`bayes_pricing.demand.tree_fit.from_arrays` needs."""
+        """Numbers, and what JSON can hold of the rest; with `items` all that reading back (`tree_fit`) needs."""
         arrays: dict[str, Array] = {}
         for prefix, value in (("gram", self.data.gram), ("prior", self.prior), ("draws", self.draws)):
             for field in fields(value):
