@@ -37,7 +37,7 @@ class KnowsHyperparameters:
 def informed_prices(arena: Arena, sales: pl.DataFrame) -> Floats:
     r"""Prices of most expected profit, given what elasticities are drawn from and the sales of every item.
 
-    Courses and tutoring sessions: counts are Poisson with :math:`\log E q_w = a + e x_w`, flat prior of the level, so that
+    Courses, tutoring sessions: counts are Poisson with :math:`\log E q_w = a + e x_w`, the level's prior flat, so that
 
     .. math:: L(e) \propto \frac{\prod_w \exp(e x_w q_w)}{(\sum_w \exp(e x_w))^Q}, \qquad
               E[q(p) \mid e] = Q \frac{\exp(e x(p))}{\sum_w \exp(e x_w)}
