@@ -25,7 +25,9 @@ from simulations.studies.plots import write_estimator_plot
 from simulations.studies.runner import Backend, Progress, Study, run_study, silent
 
 ESTIMATORS = ("posterior", "pooled", "item_effects", "separate", "cubic", "gam", "ensemble", "double_ml")
-MARKETS: tuple[tuple[MarketName, str], ...] = (("courses", "base"), *(("retail", name) for name in SCENARIOS))
+MARKETS: tuple[tuple[MarketName, str], ...] = (
+    ("courses", "base"), ("tutoring", "base"), *(("retail", name) for name in SCENARIOS)
+)  # fmt: skip
 FUTURES = 20
 DRAWS = 200
 POSTERIOR = "posterior"
