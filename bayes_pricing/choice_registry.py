@@ -18,7 +18,7 @@ from bayes_pricing.demand.purchase_curve import LooComparison
 from bayes_pricing.demand.shares import SharePosterior
 from bayes_pricing.errors import Finding, Refusal, StorageError
 from bayes_pricing.registry import library_versions
-from bayes_pricing.storage import Array, Bundle, read_about, read_bundle, write_bundle
+from bayes_pricing.storage import MANIFEST, Array, Bundle, read_about, read_bundle, write_bundle
 
 ARRAY = "array"
 SavedPosterior = ChoicePosterior | SharePosterior | PurchasePosterior
@@ -53,14 +53,8 @@ class ChoiceFit:
 
 
 def is_choice(directory: Path) -> bool:
-    """Whether a folder holds choices, shares or offers, by its manifest.
-
-    Raises
-    ------
-    StorageError
-        If it holds no saved model.
-    """
-    return read_about(directory).get("kind") in KINDS
+    """Whether a folder holds choices, shares or offers, by its manifest; not where it holds no model at all."""
+    return (directory / MANIFEST).is_file() and read_about(directory).get("kind") in KINDS
 
 
 def save_choice(fitted: ChoiceFit, directory: Path) -> None:
@@ -147,7 +141,7 @@ def _unpacked(plain: Any, kind: Any, bundle: Bundle) -> Any:
         return bundle.arrays[plain[ARRAY]]
     if get_origin(kind) is dict:
         return {key: _unpacked(part, get_args(kind)[1], bundle) for key, part in plain.items()}
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         return kind(**{field.name: _unpacked(plain[field.name], hints[field.name], bundle) for field in fields(kind)})
     return msgspec.convert(plain, kind)

@@ -32,6 +32,7 @@ LIBRARIES = ("bayes-pricing", "numpy", "scipy", "polars", "numba", "nutpie", "py
 ITEMS = "items"
 IDENTIFICATION = "identification"
 PIT = "check_pit"
+KINDS = ("tree", "draws")
 
 
 def save_fit(fitted: DemandFit, directory: Path) -> None:
@@ -82,10 +83,15 @@ def load_fit(directory: Path) -> DemandFit:
     Raises
     ------
     StorageError
-        If there is none, or it is damaged or of a later format.
+        If there is none, it is damaged or of a later format, or it holds choices, shares or offers.
     """
     bundle = read_bundle(directory)
     about = bundle.about
+    if about.get("kind") not in KINDS:
+        raise StorageError(
+            f"{directory} holds a {about.get('kind')} model, not one of sales; `recommend` and `explain` read it, and "
+            "from Python `bayes_pricing.choice_registry.load_choice`."
+        )
     try:
         posterior = _posterior(bundle)
         parts: dict[str, Any] = {name: msgspec.convert(about[name], kind) for name, kind in PARTS.items()}

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from bayes_pricing.cli.decision_flags import LimitFlags, ModelFlags, MoneyFlags
 from bayes_pricing.cli.output import Answer, progress_bar
+from bayes_pricing.errors import SpecError
 
 
 def explain(
@@ -19,6 +20,7 @@ def explain(
     item: str,
     policy: Path | None = None,
     length: Literal["headline", "paragraph", "full"] = "full",
+    own_item: Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative=())] = (),
     period_name: str | None = None,
     seed: int = 1,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -35,6 +37,8 @@ def explain(
         TOML file with objective and limits under the flags' own names, instead of flags.
     length
         How much prose: a headline of at most 25 words, a paragraph of reasons, or everything.
+    own_item
+        Choices and shares: a product that is yours, as for `recommend`; repeatable; left out, all are.
     period_name
         What a period is called, e.g. week; left out, read off the calendar of the sales.
     seed
@@ -44,6 +48,8 @@ def explain(
     """
     import msgspec
 
+    from bayes_pricing.choice_registry import is_choice
+    from bayes_pricing.cli.choice_prices import ChoiceQuestion, explain_choice
     from bayes_pricing.cli.policy import decidable, decide, decided_alone, read_policy
     from bayes_pricing.pricing import explanation
     from bayes_pricing.pricing.phrases import calendar_days, calendar_word
@@ -51,6 +57,11 @@ def explain(
     from bayes_pricing.registry import load_fit
 
     money, limits = read_policy(policy, money or MoneyFlags(), limits or LimitFlags())
+    if is_choice(model.model_dir):
+        question = ChoiceQuestion(model_dir=model.model_dir, money=money, limits=limits, own=own_item, seed=seed)
+        return explain_choice(question, item, length)
+    if own_item:
+        raise SpecError("--own-item is for choices and shares; every item of a model of sales is priced.")
     with progress_bar() as progress:
         progress(0.1, "reading the model")
         fitted = load_fit(model.model_dir)

@@ -26,6 +26,7 @@ def recommend(
     frontier: Annotated[bool, Parameter(negative=())] = False,
     cost_rise: float | None = None,
     tax_rise: float | None = None,
+    own_item: Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative=())] = (),
     period_name: str | None = None,
     seed: int = 1,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -46,6 +47,8 @@ def recommend(
         Also say how much of such a rise of every unit's cost the best prices would pass on to buyers.
     tax_rise
         The same for a rise of the sales tax inside the price (0.02 for 2 points); one of the two at a time.
+    own_item
+        Choices and shares: a product that is yours, the others' prices stand still; repeatable; left out, all are.
     period_name
         What a period is called, e.g. week; left out, read off the calendar of the sales.
     seed
@@ -53,6 +56,8 @@ def recommend(
     json
         One JSON document on standard output.
     """
+    from bayes_pricing.choice_registry import is_choice
+    from bayes_pricing.cli.choice_prices import ChoiceQuestion, recommend_choice
     from bayes_pricing.cli.policy import decidable, decide, read_policy, score
     from bayes_pricing.cli.text import certainty_line, decision_lines
     from bayes_pricing.pricing.decision import decision_json
@@ -60,6 +65,16 @@ def recommend(
     from bayes_pricing.registry import load_fit
 
     money, limits = read_policy(policy, money or MoneyFlags(), limits or LimitFlags())
+    if is_choice(model.model_dir):
+        if evaluate or frontier or period_name or cost_rise is not None or tax_rise is not None:
+            raise SpecError(
+                "Choices, shares and offers have prices alone: leave out --evaluate, --frontier, --cost-rise, "
+                "--tax-rise and --period-name, or ask `bayes_pricing.pricing.choice_prices` from Python."
+            )
+        asked = ChoiceQuestion(model_dir=model.model_dir, money=money, limits=limits, own=own_item, seed=seed)
+        return recommend_choice(asked)
+    if own_item:
+        raise SpecError("--own-item is for choices and shares; every item of a model of sales is priced.")
     with progress_bar() as progress:
         progress(0.1, "reading the model")
         fitted = load_fit(model.model_dir)

@@ -23,7 +23,7 @@ def offers(folder: Path, prices: list[float]) -> Path:
 
 def test_offers_give_a_money_curve_and_a_best_tested_price(tmp_path: Path) -> None:
     words = ("--model", "purchase", "--quantity", "bought", "--randomised-price", "--json", "--draws", 300)
-    ran = run("fit", "--sales", offers(tmp_path, [1.0, 3.0]), *words)
+    ran = run("fit", "--sales", offers(tmp_path, [1.0, 3.0]), *words, "--out", tmp_path / "model")
     assert ran.code == 0, ran.err
     answer = ran.json
     assert (answer["status"], answer["shape"], answer["comparison"]) == ("ok", "logistic", None)
@@ -39,6 +39,16 @@ def test_offers_give_a_money_curve_and_a_best_tested_price(tmp_path: Path) -> No
     best = answer["best_price"]
     assert best["price"] == pytest.approx(1.70, abs=0.2)  # where 1.5 p (1 - P(p)) = 1
     assert best["optimum"]["lower"] <= best["price"] <= best["optimum"]["upper"]
+    kept = run("recommend", "--model-dir", tmp_path / "model", "--json")
+    assert kept.code == 0, kept.err
+    again = kept.json["best_price"]
+    assert (kept.json["model"], again["price"]) == (answer["model"], best["price"])
+    at = [row["price"] for row in answer["curve"]].index(best["price"])
+    assert again["money"] == answer["curve"][at]["money"]
+    assert again["lower_tail_mean"] < again["money"]["lower"] < again["money"]["mean"]
+    refused = run("recommend", "--model-dir", tmp_path / "model", "--max-change", 0.1, "--json")
+    assert refused.code == 2
+    assert "--max-change has no meaning" in refused.json["message"]
     effect, line = answer["marginal_effects"][0], answer["linear_probability"][1]
     assert effect["mean"] == pytest.approx(-1.5 * 0.82 * 0.18, abs=0.06)  # the curve's slope where offers were made
     assert line["coefficient"] == pytest.approx((0.18 - 0.82) / 2.0, abs=0.06)  # the straight line between them

@@ -19,6 +19,7 @@ from bayes_pricing.demand.purchase_data import build_purchases, build_steps
 from bayes_pricing.demand.shares import SharePosterior
 from bayes_pricing.demand.shares_data import build_shares
 from bayes_pricing.errors import Check, Finding, Refusal, StorageError
+from bayes_pricing.registry import load_fit
 from bayes_pricing.storage import Bundle, write_bundle
 
 CHECK = Check(code="rhat", passed=True, finding="largest R-hat 1.001, limit 1.01")
@@ -125,3 +126,9 @@ def test_a_model_of_sales_is_named_as_one(tmp_path: Path) -> None:
     assert not is_choice(tmp_path / "model")
     with pytest.raises(StorageError, match="load_fit"):
         load_choice(tmp_path / "model")
+
+
+def test_and_choices_are_no_model_of_sales(tmp_path: Path) -> None:
+    save_choice(ChoiceFit(posterior=shares()), tmp_path / "model")
+    with pytest.raises(StorageError, match="load_choice"):
+        load_fit(tmp_path / "model")
