@@ -15,7 +15,7 @@ from bayes_pricing.demand.draws_assembly import LevelDraws, assemble_draws
 from bayes_pricing.demand.draws_posterior import DrawsPosterior
 from bayes_pricing.demand.nest_draws import draw_nest
 from bayes_pricing.demand.nest_start import RoughFit
-from bayes_pricing.demand.nuts import LogDensity, NutsDraws, SamplingPlan, SettledFit, sample_nuts, settle
+from bayes_pricing.demand.nuts import NutsDraws, Run, SamplingPlan, SettledFit, compile_run, sample_nuts, settle
 from bayes_pricing.demand.robust import bounded_log_smearing
 from bayes_pricing.demand.row_coordinates import build_row_problem, start_rows
 from bayes_pricing.demand.row_density import (
@@ -23,8 +23,7 @@ from bayes_pricing.demand.row_density import (
     item_residual_sd,
     law_places,
     new_row_work,
-    row_log_posterior,
-    row_size,
+    run_chain,
 )
 from bayes_pricing.demand.row_start import RowLaw
 from bayes_pricing.demand.spec import DemandSpec
@@ -66,8 +65,7 @@ def fit_rows(
     data = build_row_data(frame, items, spec)
     problem, rough = build_row_problem(data, build_tree_prior(data.tree, spec.priors))
     progress(0.02, "compiling the model")
-    warm = start_rows(problem, rough, np.random.default_rng(0))
-    row_log_posterior(warm, problem, new_row_work(problem), np.empty_like(warm))
+    compile_run(_new_run(problem), start_rows(problem, rough, np.random.default_rng(0)))
 
     def fit(every: int) -> tuple[DrawsPosterior, SamplerStatistics]:
         found = _sample(problem, rough, replace(plan, every=every), progress)
@@ -77,24 +75,20 @@ def fit_rows(
     return settle(fit)
 
 
+def _new_run(problem: RowProblem) -> Run:
+    """What runs a chain, with scratch memory of its own."""
+    work = new_row_work(problem)
+    return lambda rng, chain: run_chain(rng, chain, problem, work)
+
+
 def _sample(problem: RowProblem, rough: RoughFit[RowLaw], plan: SamplingPlan, progress: Progress) -> NutsDraws:
     """Unconstrained draws (chain, draw, coordinate)."""
-    size = row_size(problem)
-
-    def make_log_density() -> LogDensity:
-        work = new_row_work(problem)
-
-        def log_density(x: Floats) -> tuple[float, Floats]:
-            gradient = np.empty(size)
-            return row_log_posterior(x, problem, work, gradient), gradient
-
-        return log_density
 
     def report(done: int, total: int, warming: bool) -> None:
         progress(0.05 + 0.95 * done / total, "warming up" if warming else "sampling the posterior")
 
     return sample_nuts(
-        size, make_log_density, lambda rng: start_rows(problem, rough, rng), plan, TARGET_ACCEPTANCE, report
+        lambda: _new_run(problem), lambda rng: start_rows(problem, rough, rng), plan, TARGET_ACCEPTANCE, report
     )
 
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from bayes_pricing.demand.choice_data import CONSTANT, ChoiceData, Floats
-from bayes_pricing.demand.choice_density import Choices, add_chooser, kernel_choices, log_posterior, size_of
+from bayes_pricing.demand.choice_density import Choices, add_chooser, kernel_choices, run_chain, size_of
 from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics, check_arrays
-from bayes_pricing.demand.nuts import LogDensity, SamplingPlan, lengthen, sample_nuts
+from bayes_pricing.demand.nuts import SamplingPlan, lengthen, sample_nuts
+from bayes_pricing.demand.nuts_chain import Chain
 from bayes_pricing.errors import Finding, Refusal, SpecError
 
 People = NDArray[np.float32]
@@ -231,20 +232,14 @@ def fit_choice(
     choices = kernel_choices(data, *choice_prior(data, priors, mixed=mixed))
     size = size_of(choices)
 
-    def make_log_density() -> LogDensity:
-        def log_density(x: Floats) -> tuple[float, Floats]:
-            gradient = np.empty(size)
-            return log_posterior(x, choices, gradient), gradient
-
-        return log_density
+    def run(rng: np.random.Generator, chain: Chain) -> None:
+        run_chain(rng, chain, choices)
 
     report = None if progress is None else (lambda done, total, _warming: progress(done, total))
 
     def judged(every: int) -> tuple[_Drawn, Diagnostics]:
         plan = SamplingPlan(draws=draws, tune=tune, chains=chains, seed=seed, every=every)
-        found = sample_nuts(
-            size, make_log_density, lambda rng: 0.1 * rng.standard_normal(size), plan, TARGET_ACCEPTANCE, report
-        )
+        found = sample_nuts(lambda: run, lambda rng: 0.1 * rng.standard_normal(size), plan, TARGET_ACCEPTANCE, report)
         drawn = _draws(found.x, choices)
         statistics = SamplerStatistics(divergences=found.divergences, energy=found.energy)
         return drawn, check_arrays(*drawn.parameters(), statistics)

@@ -18,6 +18,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.demand.choice_data import ChoiceData, Flags, Floats, Integers
+from bayes_pricing.demand.nuts_chain import Chain, advance
 
 
 class Choices(NamedTuple):
@@ -125,3 +126,12 @@ def log_posterior(coordinates: Floats, choices: Choices, gradient: Floats) -> fl
                     gradient[z + b] += slope[a] * factor[a, b]
                     at += 1
     return value
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def run_chain(rng: np.random.Generator, chain: Chain, choices: Choices) -> None:
+    """Run a chain on this density."""
+    more = True
+    while more:
+        chain.value[0] = log_posterior(chain.x, choices, chain.gradient)
+        more = advance(rng, chain)

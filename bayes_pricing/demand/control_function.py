@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 
 from bayes_pricing.data.gram import Floats, Gram
-from bayes_pricing.demand.control_function_density import Stage, draw_above_items, log_joint, new_root
+from bayes_pricing.demand.control_function_density import Stage, draw_above_items, new_root, run_chain
 from bayes_pricing.demand.diagnostics import SamplerStatistics
 from bayes_pricing.demand.draws_assembly import LevelDraws, assemble_draws
 from bayes_pricing.demand.draws_posterior import DrawsPosterior
 from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data, kernel_tree
 from bayes_pricing.demand.instruments import InstrumentRows, first_stage, freedom
-from bayes_pricing.demand.nuts import LogDensity, NutsDraws, SamplingPlan, sample_nuts
+from bayes_pricing.demand.nuts import NutsDraws, Run, SamplingPlan, sample_nuts
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.demand.tree_items import draw_items, own_weights
 from bayes_pricing.demand.tree_kernels import Tree, new_work
@@ -168,14 +168,9 @@ def _sample(problem: JointProblem, plan: SamplingPlan, progress: Progress | None
     pooled, _ = residual_start(tree)
     first = problem.size - groups - len(stage.slope) - 1
 
-    def make_log_density() -> LogDensity:
+    def make_run() -> Run:
         work, root = new_work(tree), new_root(tree.xty.shape[1], len(stage.slope))
-
-        def log_density(theta: Floats) -> tuple[float, Floats]:
-            gradient = np.zeros(problem.size)
-            return log_joint(theta, groups, tree, scales, stage, work, root, gradient), gradient
-
-        return log_density
+        return lambda rng, chain: run_chain(rng, chain, groups, tree, scales, stage, work, root)
 
     def start(rng: np.random.Generator) -> Floats:
         theta = rng.normal(scale=0.2, size=problem.size)
@@ -185,7 +180,7 @@ def _sample(problem: JointProblem, plan: SamplingPlan, progress: Progress | None
         return theta
 
     report = None if progress is None else lambda done, total, _warming: progress(done, total)
-    return sample_nuts(problem.size, make_log_density, start, plan, TARGET_ACCEPTANCE, report)
+    return sample_nuts(make_run, start, plan, TARGET_ACCEPTANCE, report)
 
 
 def _posterior(

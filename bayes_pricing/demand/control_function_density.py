@@ -16,6 +16,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.nuts_chain import Chain, advance
 from bayes_pricing.demand.tree_density import fill_scales, scales_prior
 from bayes_pricing.demand.tree_draws import draw_upper
 from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, cholesky_inverse, marginal, marginal_gradient
@@ -171,6 +172,7 @@ def log_joint(
     `theta` is as :func:`bayes_pricing.demand.tree_density.log_posterior` reads it with `groups` log noise sds, then the
     first stage's slopes and log sd, standardised by `stage`.
     """
+    gradient.fill(0.0)
     value, at = _outcome(theta, groups, tree, scales, work, root, stage)
     p, q, node = tree.xty.shape[1], len(root.pi), tree.parent.shape[0] - tree.xty.shape[0]
     r = p - q
@@ -220,3 +222,21 @@ def draw_above_items(
             pi[d, j] = root.pi[j]
         work.root.fill(0.0)  # the root's state is drawn already
         draw_upper(seed, d, tree, work, states[d])
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def run_chain(
+    rng: np.random.Generator,
+    chain: Chain,
+    groups: int,
+    tree: Tree,
+    scales: Scales,
+    stage: Stage,
+    work: Work,
+    root: Root,
+) -> None:
+    """Run a chain on this density."""
+    more = True
+    while more:
+        chain.value[0] = log_joint(chain.x, groups, tree, scales, stage, work, root, chain.gradient)
+        more = advance(rng, chain)

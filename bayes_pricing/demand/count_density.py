@@ -27,6 +27,7 @@ from bayes_pricing.demand.nest_density import (
     shared_prior,
     shared_start,
 )
+from bayes_pricing.demand.nuts_chain import Chain, advance
 
 
 class Counts(NamedTuple):
@@ -90,3 +91,12 @@ def log_posterior(x: Floats, counts: Counts, work: Work, gradient: Floats) -> fl
     factor_gradient(x, scales, work.factors, gradient)
     total: float = value + cell_value
     return total
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def run_chain(rng: np.random.Generator, chain: Chain, counts: Counts, work: Work) -> None:
+    """Run a chain on this density."""
+    more = True
+    while more:
+        chain.value[0] = log_posterior(chain.x, counts, work, chain.gradient)
+        more = advance(rng, chain)

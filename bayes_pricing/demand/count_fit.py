@@ -14,14 +14,14 @@ import polars as pl
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.count_coordinates import build_counts, start_point
 from bayes_pricing.demand.count_data import CountData, build_count_data
-from bayes_pricing.demand.count_density import Counts, hyper_size, log_posterior, new_work
+from bayes_pricing.demand.count_density import Counts, new_work, run_chain
 from bayes_pricing.demand.count_start import CountLaw, nested_counts
 from bayes_pricing.demand.diagnostics import SamplerStatistics
 from bayes_pricing.demand.draws_posterior import DrawsPosterior
 from bayes_pricing.demand.nest_density import level_size
 from bayes_pricing.demand.nest_draws import NestDraws, draw_nest
 from bayes_pricing.demand.nest_start import RoughFit, item_information
-from bayes_pricing.demand.nuts import LogDensity, SamplingPlan, sample_nuts
+from bayes_pricing.demand.nuts import Run, SamplingPlan, compile_run, sample_nuts
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.errors import SpecError
 
@@ -102,7 +102,7 @@ def fit_counts(
     counts, rough = build_counts(data)
     clock.append(time.perf_counter())
     _tell(progress, 0.01, "compiling the model")
-    _warm(counts, rough)
+    compile_run(_new_run(counts), start_point(counts, rough, np.random.default_rng(0)))
     clock.append(time.perf_counter())
     plan = SamplingPlan(draws=draws, tune=DEFAULT_TUNE if tune is None else tune, chains=chains, seed=seed, every=every)
     x, statistics = _sample(counts, rough, plan, progress)
@@ -121,34 +121,23 @@ def _tell(progress: Progress | None, fraction: float, label: str) -> None:
         progress(fraction, label)
 
 
-def _warm(counts: Counts, rough: RoughFit[CountLaw]) -> None:
-    """Compile (or load from numba's cache) before any chain starts."""
-    x = start_point(counts, rough, np.random.default_rng(0))
-    log_posterior(x, counts, new_work(counts), np.zeros_like(x))
+def _new_run(counts: Counts) -> Run:
+    """What runs a chain, with scratch memory of its own."""
+    work = new_work(counts)
+    return lambda rng, chain: run_chain(rng, chain, counts, work)
 
 
 def _sample(
     counts: Counts, rough: RoughFit[CountLaw], plan: SamplingPlan, progress: Progress | None
 ) -> tuple[Floats, SamplerStatistics]:
     """Unconstrained draws (chain, draw, coordinate)."""
-    size = hyper_size(counts) + counts.nest.information.size
-
-    def make_log_density() -> LogDensity:
-        work = new_work(counts)
-
-        def log_density(x: Floats) -> tuple[float, Floats]:
-            gradient = np.empty(size)
-            return log_posterior(x, counts, work, gradient), gradient
-
-        return log_density
 
     def report(done: int, total: int, warming: bool) -> None:
         _tell(progress, 0.05 + 0.9 * done / total, "warming up" if warming else "sampling")
 
     smallest = int(np.diff(counts.nest.level_start)[:-1].min())
     found = sample_nuts(
-        size,
-        make_log_density,
+        lambda: _new_run(counts),
         lambda rng: start_point(counts, rough, rng),
         plan,
         TARGET_ACCEPTANCE[1 if smallest < FEW_UNITS else 0 :],

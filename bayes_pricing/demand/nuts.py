@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics, check_sampling
+from bayes_pricing.demand.nuts_chain import Chain, new_chain
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.errors import Finding
 
 Report = Callable[[int, int, bool], None]
-LogDensity = Callable[[Floats], tuple[float, Floats]]
+Run = Callable[[np.random.Generator, Chain], None]
 
 LENGTHS = (1, 4, 16)
 CURED_BY_LENGTH = frozenset({"rhat", "rhat_items", "ess_bulk", "ess_tail"})
@@ -70,7 +71,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def without_divergence[Run](run: Callable[[float], tuple[Run, int]], targets: Sequence[float]) -> Run:
+def without_divergence[Found](run: Callable[[float], tuple[Found, int]], targets: Sequence[float]) -> Found:
     """The first run without a divergence as the acceptance aimed at rises, or else the last.
 
     Shorter steps follow a posterior into narrower places; a run that diverged is thrown away whole, so that which draws
@@ -143,66 +144,81 @@ def lengthen[Fitted](judged: Callable[[int], tuple[Fitted, Diagnostics]]) -> tup
 
 
 def sample_nuts(
-    size: int,
-    make_log_density: Callable[[], LogDensity],
+    make_run: Callable[[], Run],
     start: Callable[[np.random.Generator], Floats],
     plan: SamplingPlan,
     targets: Sequence[float],
     report: Report | None = None,
 ) -> NutsDraws:
-    """Sample a log density of `size` unconstrained coordinates.
+    """Sample a log density of unconstrained coordinates, one compiled chain per thread.
 
     Parameters
     ----------
-    size : int
-    make_log_density : callable
-        Gives each chain its own density (value and gradient) with its own scratch memory.
+    make_run : callable
+        Gives each chain what runs it, with its own scratch memory: a compiled loop over the density and
+        :func:`bayes_pricing.demand.nuts_chain.advance` that holds no interpreter lock.
     start : callable
         A starting point from a generator.
     plan : SamplingPlan
     targets : sequence of float
         Acceptance to aim at: the first, and the next ones where a run diverged.
     report : callable, optional
-        Told now and then, from another thread: iterations done, iterations in all, whether chains are warming up.
+        Told now and then: iterations done, iterations in all, whether chains are warming up.
     """
-    import nutpie  # type: ignore[import-untyped]  # seconds to import, so only here
-    from nutpie.compiled_pyfunc import from_pyfunc  # type: ignore[import-untyped]
 
-    def make_expand(*_seeds: int) -> Callable[[Floats], dict[str, Floats]]:
-        return lambda x: {"x": x}
+    def run(target: float) -> tuple[NutsDraws, int]:
+        draws = _run_chains(make_run, start, plan, target, report, impatient=target != targets[-1])
+        return draws, draws.divergences
 
-    def begin(chain_seed: int) -> Floats:
-        return start(np.random.default_rng([plan.seed, chain_seed % 2**63]))
+    return without_divergence(run, targets)
 
-    def tell(chains: Sequence[Any]) -> None:
-        if report is not None:
-            done = sum(int(chain.finished_draws) for chain in chains)
-            report(done, plan.total, any(chain.tuning for chain in chains))
 
-    model = from_pyfunc(
-        size, make_log_density, make_expand, [np.dtype(np.float64)], [(size,)], ["x"], make_initial_point_fn=begin
+def compile_run(run: Run, start: Floats) -> None:
+    """Compile what runs a chain, or load it from numba's cache, at the cost of one density."""
+    run(
+        np.random.default_rng(0),
+        new_chain(start, tune=0, draws=1, every=1, aim=0.8, impatient=False, stop=np.ones(1, dtype=np.int64)),
     )
 
-    def run(target: float) -> tuple[Any, int]:
-        trace = nutpie.sample(
-            model,
-            draws=plan.draws * plan.every,
-            tune=plan.tune,
-            chains=plan.chains,
-            cores=min(plan.chains, available_cores()),
-            seed=plan.seed,
-            target_accept=target,
-            progress_bar=False,
-            progress_callback=tell if report is not None else None,
-            save_warmup=False,
-        )
-        return trace, int(trace["sample_stats"]["diverging"].to_numpy().sum())
 
-    trace = without_divergence(run, targets)
-    stats = trace["sample_stats"]
+def _run_chains(
+    make_run: Callable[[], Run],
+    start: Callable[[np.random.Generator], Floats],
+    plan: SamplingPlan,
+    target: float,
+    report: Report | None,
+    *,
+    impatient: bool,
+) -> NutsDraws:
+    """All chains at one aim; an impatient run ends at its first divergence, since it is thrown away whole."""
+    stop = np.zeros(1, dtype=np.int64)
+    rngs = [np.random.default_rng(seed) for seed in np.random.SeedSequence(plan.seed).spawn(plan.chains)]
+    chains = [
+        new_chain(
+            start(rng), tune=plan.tune, draws=plan.draws, every=plan.every, aim=target, impatient=impatient, stop=stop
+        )
+        for rng in rngs
+    ]
+
+    def tell() -> None:
+        if report is not None:
+            done = [int(chain.state["iteration"][0]) for chain in chains]
+            report(sum(done), plan.total, min(done) < plan.tune)
+
+    with ThreadPoolExecutor(max_workers=min(plan.chains, available_cores())) as pool:
+        futures = [pool.submit(make_run(), rng, chain) for rng, chain in zip(rngs, chains, strict=True)]
+        try:
+            while wait(futures, timeout=0.1).not_done:
+                tell()
+        finally:
+            stop[0] = 1  # for an interrupt: a chain that has ended does not look
+        for future in futures:
+            future.result()
+    tell()
+    records = np.array([chain.records for chain in chains])
     return NutsDraws(
-        x=np.ascontiguousarray(trace["posterior"]["x"].to_numpy()[:, plan.every - 1 :: plan.every]),
-        energy=stats["energy"].to_numpy().astype(np.float64),
-        steps=stats["n_steps"].to_numpy().astype(np.float64),
-        divergences=int(stats["diverging"].to_numpy().sum()),
+        x=np.array([chain.draws for chain in chains]),
+        energy=records[:, :, 0],
+        steps=records[:, :, 1],
+        divergences=int(records[:, :, 2].sum()),
     )

@@ -11,7 +11,8 @@ import numpy as np
 import xarray as xr
 
 from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics, check_arrays
-from bayes_pricing.demand.nuts import LogDensity, SamplingPlan, lengthen, sample_nuts
+from bayes_pricing.demand.nuts import SamplingPlan, lengthen, sample_nuts
+from bayes_pricing.demand.nuts_chain import Chain
 from bayes_pricing.demand.purchase_data import (
     Floats,
     PurchaseData,
@@ -20,7 +21,7 @@ from bayes_pricing.demand.purchase_data import (
     group_offers,
     price_findings,
 )
-from bayes_pricing.demand.purchase_density import Offers, log_posterior, size_of
+from bayes_pricing.demand.purchase_density import Offers, run_chain, size_of
 from bayes_pricing.errors import Finding, Refusal, SpecError
 
 PurchaseShape = Literal["logistic", "curve"]
@@ -242,12 +243,8 @@ def fit_purchase(
     problem = pose_purchase(group_offers(data), shape, priors, rate=rate)
     offers, size = problem.offers, size_of(problem.offers)
 
-    def make_log_density() -> LogDensity:
-        def log_density(x: Floats) -> tuple[float, Floats]:
-            gradient = np.empty(size)
-            return log_posterior(x, offers, gradient), gradient
-
-        return log_density
+    def run(rng: np.random.Generator, chain: Chain) -> None:
+        run_chain(rng, chain, offers)
 
     def start(rng: np.random.Generator) -> Floats:
         return 0.1 * rng.standard_normal(size)
@@ -256,7 +253,7 @@ def fit_purchase(
 
     def judged(every: int) -> tuple[_Drawn, Diagnostics]:
         plan = SamplingPlan(draws=draws, tune=tune, chains=chains, seed=seed, every=every)
-        found = sample_nuts(size, make_log_density, start, plan, TARGET_ACCEPTANCE, report)
+        found = sample_nuts(lambda: run, start, plan, TARGET_ACCEPTANCE, report)
         drawn = _draws(found.x, offers)
         parameters = drawn.parameters()
         statistics = SamplerStatistics(divergences=found.divergences, energy=found.energy)

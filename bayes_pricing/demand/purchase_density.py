@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
+from bayes_pricing.demand.nuts_chain import Chain, advance
 from bayes_pricing.demand.purchase_data import Floats
 
 
@@ -111,3 +112,12 @@ def _add_curve(
         gradient[k + 2 + a] = tau * bend - z
         gradient[k + 1] += tau * z * bend
     return float(value)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def run_chain(rng: np.random.Generator, chain: Chain, offers: Offers) -> None:
+    """Run a chain on this density."""
+    more = True
+    while more:
+        chain.value[0] = log_posterior(chain.x, offers, chain.gradient)
+        more = advance(rng, chain)

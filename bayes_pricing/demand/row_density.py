@@ -35,6 +35,7 @@ from bayes_pricing.demand.nest_density import (
     shared_prior,
     shared_start,
 )
+from bayes_pricing.demand.nuts_chain import Chain, advance
 from bayes_pricing.demand.row_likelihood import (
     NEGATIVE_BINOMIAL,
     STUDENT_T,
@@ -232,3 +233,12 @@ def item_residual_sd(x: Floats, problem: RowProblem) -> Floats:
     found = np.empty(log_sd.shape)
     found[..., problem.nest.order] = np.exp(log_sd)
     return found
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def run_chain(rng: np.random.Generator, chain: Chain, problem: RowProblem, work: RowWork) -> None:
+    """Run a chain on this density."""
+    more = True
+    while more:
+        chain.value[0] = row_log_posterior(chain.x, problem, work, chain.gradient)
+        more = advance(rng, chain)

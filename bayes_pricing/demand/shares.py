@@ -11,9 +11,10 @@ import xarray as xr
 
 from bayes_pricing.demand.choice_data import CONSTANT, OUTSIDE, Floats
 from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics, check_arrays
-from bayes_pricing.demand.nuts import LogDensity, SamplingPlan, lengthen, sample_nuts
+from bayes_pricing.demand.nuts import SamplingPlan, lengthen, sample_nuts
+from bayes_pricing.demand.nuts_chain import Chain
 from bayes_pricing.demand.shares_data import ShareData, control_basis, residual_of, within_products
-from bayes_pricing.demand.shares_density import ShareRows, log_posterior, size_of
+from bayes_pricing.demand.shares_density import ShareRows, run_chain, size_of
 from bayes_pricing.errors import Refusal, SpecError
 
 TARGET_ACCEPTANCE = (0.85, 0.95, 0.99)
@@ -292,12 +293,8 @@ def fit_shares(
     rows = pose_shares(data, priors, hierarchical=hierarchical, instrumented=instrumented)
     size = size_of(rows)
 
-    def make_log_density() -> LogDensity:
-        def log_density(x: Floats) -> tuple[float, Floats]:
-            gradient = np.empty(size)
-            return log_posterior(x, rows, gradient), gradient
-
-        return log_density
+    def run(rng: np.random.Generator, chain: Chain) -> None:
+        run_chain(rng, chain, rows)
 
     def start(rng: np.random.Generator) -> Floats:
         return 0.1 * rng.standard_normal(size)
@@ -306,7 +303,7 @@ def fit_shares(
 
     def judged(every: int) -> tuple[_Drawn, Diagnostics]:
         plan = SamplingPlan(draws=draws, tune=tune, chains=chains, seed=seed, every=every)
-        found = sample_nuts(size, make_log_density, start, plan, TARGET_ACCEPTANCE, report)
+        found = sample_nuts(lambda: run, start, plan, TARGET_ACCEPTANCE, report)
         drawn = _draws(found.x, rows, np.random.default_rng([seed, 2]))
         statistics = SamplerStatistics(divergences=found.divergences, energy=found.energy)
         return drawn, check_arrays(*drawn.parameters(), statistics)

@@ -22,6 +22,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.demand.choice_data import Floats, Integers
+from bayes_pricing.demand.nuts_chain import Chain, advance
 
 
 class ShareRows(NamedTuple):
@@ -222,3 +223,12 @@ def _add_stage(
         for k in range(q):
             gradient[start + 1 + k] += pull[a] * rows.factor[a, k]
     return float(value)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def run_chain(rng: np.random.Generator, chain: Chain, rows: ShareRows) -> None:
+    """Run a chain on this density."""
+    more = True
+    while more:
+        chain.value[0] = log_posterior(chain.x, rows, chain.gradient)
+        more = advance(rng, chain)
