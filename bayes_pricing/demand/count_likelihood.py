@@ -147,24 +147,28 @@ def digamma(x):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**INNER)
-def row_terms(dispersion, cells):  # type: ignore[no-untyped-def]
-    r"""What the negative binomial keeps of single rows, and its derivative with respect to the dispersion.
+def rising(n, dispersion):  # type: ignore[no-untyped-def]
+    r"""What the negative binomial keeps of one row, and its derivative with respect to the dispersion.
 
     :math:`\log\Gamma(n + \varphi) - \log\Gamma(\varphi) - n \log\varphi`; by the difference of Stirling's series where
     the gammas are so large that theirs would be rounding error (it is exact there to the last digits).
     """
-    value, slope, inverse = 0.0, 0.0, 1.0 / dispersion
+    shifted, inverse = n + dispersion, 1.0 / dispersion
+    if dispersion < STIRLING_FROM:
+        term = math.lgamma(shifted) - math.lgamma(dispersion) - n * math.log(dispersion)
+        return term, digamma(shifted) - digamma(dispersion) - n * inverse
+    log_ratio, back = math.log1p(n * inverse), 1.0 / shifted
+    term = (shifted - 0.5) * log_ratio - n + (back - inverse) / 12.0 - (back**3 - inverse**3) / 360.0
+    change = log_ratio - (shifted - 0.5) * n * inverse * back
+    return term, change + (inverse**2 - back**2) / 12.0 - (inverse**4 - back**4) / 120.0
+
+
+@nb.njit(**INNER)
+def row_terms(dispersion, cells):  # type: ignore[no-untyped-def]
+    """Sum of :func:`rising` over all rows, and its derivative with respect to the dispersion."""
+    value, slope = 0.0, 0.0
     for at in range(len(cells.counts)):
-        n, rows = cells.counts[at], cells.count_rows[at]
-        shifted = n + dispersion
-        if dispersion < STIRLING_FROM:
-            term = math.lgamma(shifted) - math.lgamma(dispersion) - n * math.log(dispersion)
-            change = digamma(shifted) - digamma(dispersion) - n * inverse
-        else:
-            log_ratio, back = math.log1p(n * inverse), 1.0 / shifted
-            term = (shifted - 0.5) * log_ratio - n + (back - inverse) / 12.0 - (back**3 - inverse**3) / 360.0
-            change = log_ratio - (shifted - 0.5) * n * inverse * back
-            change += (inverse**2 - back**2) / 12.0 - (inverse**4 - back**4) / 120.0
-        value += rows * term
-        slope += rows * change
+        term, change = rising(cells.counts[at], dispersion)
+        value += cells.count_rows[at] * term
+        slope += cells.count_rows[at] * change
     return value, slope

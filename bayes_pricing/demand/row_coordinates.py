@@ -26,6 +26,9 @@ def build_row_problem(data: RowData, prior: TreePrior) -> tuple[RowProblem, Roug
     rank = np.empty(items, dtype=np.int64)
     rank[order] = np.arange(items)
     logs = data.spec.likelihood == "lognormal"
+    kinds, kind = (
+        (np.zeros(0), np.zeros(len(place), np.int64)) if logs else np.unique(data.quantity, return_inverse=True)
+    )
     laid_out = Rows(
         law=_law(data),
         slot_start=slot_start,
@@ -35,6 +38,8 @@ def build_row_problem(data: RowData, prior: TreePrior) -> tuple[RowProblem, Roug
         offset=np.zeros(len(place)) if logs else data.log_exposure[place],
         gone=data.sold_out[place],
         item=rank[data.item[place]],
+        kinds=kinds,
+        kind=kind[place],
     )
     scales = build_scales(rows, OVERDISPERSION_SCALE if data.spec.likelihood == "negative_binomial" else 0.0)
     noise = _noise(data, prior, rough.law.log_sd, order)

@@ -99,14 +99,14 @@ class Places(NamedTuple):
 
 def new_row_work(problem: RowProblem) -> RowWork:
     """Scratch arrays that fit `problem`."""
-    rows, items = len(problem.rows.response), len(problem.nest.order)
+    rows, items, kinds = len(problem.rows.response), len(problem.nest.order), len(problem.rows.kinds)
     return RowWork(
         factors=new_factors(problem.scales),
         states=new_states(problem.nest),
         rates=RowRates(eta=np.zeros(rows), residual=np.zeros(rows)),
         log_sd=np.zeros(items),
         deviation=np.zeros(items),
-        slopes=LawSlopes(log_sd=np.zeros(items), scalar=np.zeros(1)),
+        slopes=LawSlopes(log_sd=np.zeros(items), scalar=np.zeros(1), rising=np.zeros(kinds), harmonic=np.zeros(kinds)),
     )
 
 

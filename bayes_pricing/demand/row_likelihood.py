@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.censoring import NODES, TINY, WEIGHTS
 from bayes_pricing.demand.count_data import Integers
-from bayes_pricing.demand.count_likelihood import INNER, LARGEST_LOG_RATE, digamma
+from bayes_pricing.demand.count_likelihood import INNER, LARGEST_LOG_RATE, digamma, rising
+from bayes_pricing.demand.count_tails import binomial_at_least, poisson_at_least
 
 GAUSSIAN, STUDENT_T, POISSON, NEGATIVE_BINOMIAL = range(4)
-AT, LOG_AT, LOG_WEIGHT = 0.5 * (1.0 + NODES), np.log(0.5 * (1.0 + NODES)), np.log(0.5 * WEIGHTS)
+AT = 0.5 * (1.0 + NODES)
 LOG_ANGLE_WEIGHT = np.log(WEIGHTS)
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 ASYMPTOTIC_FROM = 25.0
@@ -38,13 +39,17 @@ class Rows(NamedTuple):
     offset: Floats  # (rows,): log exposure of counts, zero for log units
     gone: NDArray[np.bool_]  # (rows,): ran out
     item: Integers  # (rows,): place of the row's item
+    kinds: Floats  # distinct counts
+    kind: Integers  # (rows,): which of them is the row's
 
 
 class LawSlopes(NamedTuple):
-    """Slopes of the log likelihood in the law's own parameters."""
+    """Slopes of the log likelihood in the law's own parameters, and what distinct counts contribute."""
 
     log_sd: Floats  # (items,)
     scalar: Floats  # (1,): in degrees of freedom or dispersion
+    rising: Floats  # (kinds,): of the negative binomial
+    harmonic: Floats  # (kinds,): its slope
 
 
 @nb.njit(**INNER)
@@ -134,24 +139,9 @@ def _student_t(rows, eta, log_sd, degrees, residual, slopes):  # type: ignore[no
 
 
 @nb.njit(**INNER)
-def _poisson_at_least(count, mean, inside):  # type: ignore[no-untyped-def]
-    """Log probability of `count` or more, and its slope in the log mean."""
-    top, total, moment = -math.inf, 0.0, 0.0
-    for i in range(len(inside)):
-        inside[i] = (count - 1.0) * LOG_AT[i] + LOG_WEIGHT[i] - mean * AT[i]
-        top = max(top, inside[i])
-    for i in range(len(inside)):
-        share = math.exp(inside[i] - top)
-        total += share
-        moment += share * AT[i]
-    value = count * math.log(mean) - math.lgamma(count) + top + math.log(total)
-    return value, count - mean * moment / total
-
-
-@nb.njit(**INNER)
 def _poisson(rows, eta, residual):  # type: ignore[no-untyped-def]
     """Poisson counts; a sold-out week without sales says nothing."""
-    value, inside = 0.0, np.empty(len(AT))
+    value = 0.0
     for at in range(len(eta)):
         count, rate = rows.response[at], max(min(eta[at] + rows.offset[at], LARGEST_LOG_RATE), -LARGEST_LOG_RATE)
         mean = math.exp(rate)
@@ -159,7 +149,7 @@ def _poisson(rows, eta, residual):  # type: ignore[no-untyped-def]
             value += count * rate - mean
             residual[at] = count - mean
         elif count > 0.0:
-            log_above, residual[at] = _poisson_at_least(count, mean, inside)
+            log_above, residual[at] = poisson_at_least(count, rate, mean)
             value += log_above
         else:
             residual[at] = 0.0
@@ -167,43 +157,25 @@ def _poisson(rows, eta, residual):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**INNER)
-def _binomial_at_least(count, mean, size, inside):  # type: ignore[no-untyped-def]
-    """Log probability of `count` or more of a negative binomial, its slopes in the log mean and in the size."""
-    share = mean / (mean + size)
-    top, total, by_share, by_power = -math.inf, 0.0, 0.0, 0.0
-    for i in range(len(inside)):
-        inside[i] = (count - 1.0) * LOG_AT[i] + LOG_WEIGHT[i] + (size - 1.0) * math.log1p(-share * AT[i])
-        top = max(top, inside[i])
-    for i in range(len(inside)):
-        weight, left = math.exp(inside[i] - top), 1.0 - share * AT[i]
-        total += weight
-        by_share += weight * AT[i] / left
-        by_power += weight * math.log(left)
-    constant = math.lgamma(count + size) - math.lgamma(count) - math.lgamma(size)
-    slope = count / share - (size - 1.0) * by_share / total
-    by_size = digamma(count + size) - digamma(size) + by_power / total - slope * share / (mean + size)
-    return count * math.log(share) + constant + top + math.log(total), slope * share * (1.0 - share), by_size
-
-
-@nb.njit(**INNER)
 def _negative_binomial(rows, eta, size, residual, slopes):  # type: ignore[no-untyped-def]
     """Negative binomial counts; a sold-out week without sales says nothing."""
-    value, by_size, inside = 0.0, 0.0, np.empty(len(AT))
-    log_size, log_gamma, own = math.log(size), math.lgamma(size), digamma(size)
+    value, by_size = 0.0, 0.0
+    for kind in range(len(rows.kinds)):
+        slopes.rising[kind], slopes.harmonic[kind] = rising(rows.kinds[kind], size)
     for at in range(len(eta)):
         count, rate = rows.response[at], max(min(eta[at] + rows.offset[at], LARGEST_LOG_RATE), -LARGEST_LOG_RATE)
-        mean = math.exp(rate)
-        if not rows.gone[at]:
-            log_sum, share = math.log(mean + size), mean / (mean + size)
-            value += math.lgamma(count + size) - log_gamma + size * (log_size - log_sum) + count * (rate - log_sum)
-            by_size += digamma(count + size) - own + log_size - log_sum + share - count / (mean + size)
-            residual[at] = count - (count + size) * share
-        elif count > 0.0:
-            log_above, residual[at], slope = _binomial_at_least(count, mean, size, inside)
-            value += log_above
-            by_size += slope
-        else:
+        if rows.gone[at] and count == 0.0:
             residual[at] = 0.0
+            continue
+        mean, kind = math.exp(rate), rows.kind[at]
+        log_term, share = math.log1p(mean / size), mean / (mean + size)
+        log_at = slopes.rising[kind] + count * rate - (count + size) * log_term
+        slope = slopes.harmonic[kind] + (count + size) * share / size - log_term
+        residual[at] = count - (count + size) * share
+        if rows.gone[at]:
+            log_at, residual[at], slope = binomial_at_least(count, mean, size, log_at, slope)
+        value += log_at
+        by_size += slope
     slopes.scalar[0] = by_size
     return value
 
