@@ -16,7 +16,8 @@ from bayes_pricing.demand.choice_density import Choices, add_chooser, kernel_cho
 from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics, check_arrays
 from bayes_pricing.demand.nuts import SamplingPlan, lengthen, sample_nuts
 from bayes_pricing.demand.nuts_chain import Chain
-from bayes_pricing.errors import Finding, Refusal, SpecError
+from bayes_pricing.demand.prior_ranges import require_prior_ranges
+from bayes_pricing.errors import Finding, Refusal
 
 People = NDArray[np.float32]
 
@@ -53,9 +54,7 @@ class ChoicePriors:
     attribute_between: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in self.__slots__[1:]:
-            if not 0 < getattr(self, name) < float("inf"):
-                raise SpecError(f"ChoicePriors.{name} is {getattr(self, name)}; a prior scale is positive and finite.")
+        require_prior_ranges(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -13,6 +13,7 @@ import xarray as xr
 from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics, check_arrays
 from bayes_pricing.demand.nuts import SamplingPlan, lengthen, sample_nuts
 from bayes_pricing.demand.nuts_chain import Chain
+from bayes_pricing.demand.prior_ranges import require_prior_ranges
 from bayes_pricing.demand.purchase_data import (
     Floats,
     PurchaseData,
@@ -22,7 +23,7 @@ from bayes_pricing.demand.purchase_data import (
     price_findings,
 )
 from bayes_pricing.demand.purchase_density import Offers, run_chain, size_of
-from bayes_pricing.errors import Finding, Refusal, SpecError
+from bayes_pricing.errors import Finding, Refusal
 
 PurchaseShape = Literal["logistic", "curve"]
 
@@ -63,11 +64,7 @@ class PurchasePriors:
     bend_sd: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in self.__slots__[1:]:  # all but the mean
-            if not 0 < getattr(self, name) < float("inf"):
-                raise SpecError(f"PurchasePriors.{name} is {getattr(self, name)}; a scale is positive and finite.")
-        if not -float("inf") < self.elasticity_mean < 0:
-            raise SpecError(f"PurchasePriors.elasticity_mean is {self.elasticity_mean}; demand falls with price.")
+        require_prior_ranges(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

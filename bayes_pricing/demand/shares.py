@@ -13,6 +13,7 @@ from bayes_pricing.demand.choice_data import CONSTANT, OUTSIDE, Floats
 from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics, check_arrays
 from bayes_pricing.demand.nuts import SamplingPlan, lengthen, sample_nuts
 from bayes_pricing.demand.nuts_chain import Chain
+from bayes_pricing.demand.prior_ranges import require_prior_ranges
 from bayes_pricing.demand.shares_data import ShareData, control_basis, residual_of, within_products
 from bayes_pricing.demand.shares_density import ShareRows, run_chain, size_of
 from bayes_pricing.errors import Refusal, SpecError
@@ -33,7 +34,7 @@ class SharePriors:
     elasticity_mean, elasticity_sd : float
         Of the mean own elasticity (Bijmolt, van Heerde & Pieters 2005).
     elasticity_between : float
-        Half-normal scale of its sd between markets.
+        Half-normal scale of its sd between markets, or between people of one market.
     level_sd : float
         Of the mean product's utility around the mean log ratio of shares.
     product_sd : float
@@ -50,6 +51,8 @@ class SharePriors:
         Change of price, in mean prices, over one sd of an instrument.
     price_noise_sd : float
         Half-normal scale of the sd of price that instruments leave, in mean prices.
+    taste_between : float
+        Half-normal scale of the sd between people of other tastes: utility, per sd of an attribute or control.
     """
 
     elasticity_mean: float = -2.62
@@ -63,13 +66,10 @@ class SharePriors:
     confounding_sd: float = 3.0
     first_stage_sd: float = 0.5
     price_noise_sd: float = 0.5
+    taste_between: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in self.__slots__[1:]:  # all but the mean
-            if not 0 < getattr(self, name) < float("inf"):
-                raise SpecError(f"SharePriors.{name} is {getattr(self, name)}; a scale is positive and finite.")
-        if not -float("inf") < self.elasticity_mean < 0:
-            raise SpecError(f"SharePriors.elasticity_mean is {self.elasticity_mean}; demand falls with price.")
+        require_prior_ranges(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
