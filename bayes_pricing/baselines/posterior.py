@@ -39,6 +39,8 @@ class PosteriorDemand:
         Of the elasticities' credible intervals.
     instrumented : bool
         Whether to use instruments where the rows have them; otherwise prices are taken as given.
+    censored : bool
+        Whether weeks that ran out count as wanted at least what was sold; otherwise sales are taken for demand.
 
     Examples
     --------
@@ -51,6 +53,7 @@ class PosteriorDemand:
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
     probability: float = 0.9
     instrumented: bool = True
+    censored: bool = True
 
     def fit(self, train: SalesRows) -> FittedPosterior:
         """Fit on training rows.
@@ -62,6 +65,7 @@ class PosteriorDemand:
         """
         started = time.perf_counter()
         train = train if self.instrumented else train.without_instruments()
+        train = train if self.censored else train.without_stock()
         panel = SalesPanel.from_frame(train.frame, _roles(train))
         model = "poisson" if train.has_zeros and self.model == "auto" and not _zeros(train) else self.model
         fitted = fit_demand(panel, ModelRequest(model=model), self.sampler, seed=self.seed)
@@ -84,6 +88,8 @@ def _roles(rows: SalesRows) -> ColumnRoles:
         period="period" if "period" in names else None,
         region="region" if "region" in names else None,
         exposure="exposure" if "exposure" in names else None,
+        stock="stock" if "stock" in names else None,
+        sold_out="sold_out" if "sold_out" in names else None,
         controls=rows.controls,
         shared_controls=rows.shared_controls,
         instruments=rows.instruments,

@@ -28,7 +28,8 @@ class SalesRows:
     ----------
     frame : polars.DataFrame
         ``item``, the level columns, ``price`` (currency per unit), ``quantity`` (units per period), and where they
-        exist ``period``, ``region``, ``exposure`` (positive), the controls and the instruments (numbers or booleans).
+        exist ``period``, ``region``, ``exposure`` (positive), ``stock`` or ``sold_out``, the controls and the
+        instruments (numbers or booleans). Only the posterior knows that a week without stock would have sold more.
     levels : tuple of str
         Nesting levels above the item, inner first; empty for none.
     controls, shared_controls : tuple of str
@@ -101,7 +102,13 @@ class SalesRows:
         rivals = {f"log_{name}": pl.col(name).log() for name in roles.competitor_prices}
         terms = add_terms(panel.frame.with_columns(**rivals), roles, TermRequest())
         controls = (*roles.controls, *rivals, *terms.controls)
-        optional = {"region": roles.region, "period": roles.period, "exposure": roles.exposure}
+        optional = {
+            "region": roles.region,
+            "period": roles.period,
+            "exposure": roles.exposure,
+            "stock": roles.stock,
+            "sold_out": roles.sold_out,
+        }
         columns = [
             "item",
             *roles.levels,
@@ -163,6 +170,17 @@ class SalesRows:
         ()
         """
         return replace(self, instruments=())
+
+    def without_stock(self) -> SalesRows:
+        """The same rows with every quantity taken for what was wanted.
+
+        Examples
+        --------
+        >>> frame = pl.DataFrame({"item": ["tea"], "price": [4.0], "quantity": [3.0], "sold_out": [True]})
+        >>> SalesRows(frame=frame).without_stock().frame.columns
+        ['item', 'price', 'quantity']
+        """
+        return replace(self, frame=self.frame.drop("stock", "sold_out", strict=False))
 
 
 def _is_number(dtype: pl.DataType) -> bool:

@@ -18,6 +18,7 @@ from bayes_pricing.baselines.linear import LinearDemand
 from bayes_pricing.baselines.posterior import PosteriorDemand
 from bayes_pricing.baselines.protocol import Baseline, FittedBaseline, SalesRows
 from bayes_pricing.data.panel import SalesPanel
+from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.demand.fit import SamplerSettings
 from bayes_pricing.errors import Finding, Refusal, SpecError
 
@@ -37,6 +38,8 @@ ESTIMATORS = (
 """What `compare` compares unless told otherwise."""
 UNINSTRUMENTED = ("uninstrumented_posterior", "uninstrumented_double_ml")
 """Estimators of the same name that take prices as given, for sales that have instruments."""
+UNCENSORED = "uncensored_posterior"
+"""The posterior that takes sales for demand, for sales that ran out now and then."""
 OPTIONAL = ("xgboost", "lightgbm", "doubleml")
 """Estimators of packages that the extras `boosting` and `causal` bring; compared when named."""
 REPEATS = 5
@@ -48,8 +51,9 @@ def build_estimator(name: str, *, seed: int, refits: int = 10, sampler: SamplerS
     Parameters
     ----------
     name : str
-        One of :data:`ESTIMATORS`, :data:`UNINSTRUMENTED` or :data:`OPTIONAL`. The posterior and double machine learning
-        use instruments where the rows have them; all others take prices as given.
+        One of :data:`ESTIMATORS`, :data:`UNINSTRUMENTED`, :data:`UNCENSORED` or :data:`OPTIONAL`. The posterior and
+        double machine learning use instruments where the rows have them, the posterior what is known of stock; all
+        others take prices as given and sales for demand.
     seed : int
     refits : int
         Bootstrap fits behind the intervals of learned demand.
@@ -66,8 +70,13 @@ def build_estimator(name: str, *, seed: int, refits: int = 10, sampler: SamplerS
     >>> build_estimator("item_effects", seed=1).pooling
     'item_effects'
     """
-    if name in ("posterior", "uninstrumented_posterior"):
-        return PosteriorDemand(seed=seed, sampler=sampler or SamplerSettings(), instrumented=name not in UNINSTRUMENTED)
+    if name in ("posterior", "uninstrumented_posterior", UNCENSORED):
+        return PosteriorDemand(
+            seed=seed,
+            sampler=sampler or SamplerSettings(),
+            instrumented=name not in UNINSTRUMENTED,
+            censored=name != UNCENSORED,
+        )
     if name in ("pooled", "item_effects", "separate"):
         return LinearDemand(pooling=name)  # type: ignore[arg-type]  # narrowed by the line above
     if name in ("double_ml", "uninstrumented_double_ml"):
@@ -77,7 +86,7 @@ def build_estimator(name: str, *, seed: int, refits: int = 10, sampler: SamplerS
     if name in (*ESTIMATORS, *OPTIONAL):
         return LearnedDemand(learner=name, seed=seed, refits=refits)  # type: ignore[arg-type]
     raise SpecError(
-        f"The estimator {name!r} is unknown; choose {', '.join((*ESTIMATORS, *UNINSTRUMENTED, *OPTIONAL))}."
+        f"The estimator {name!r} is unknown; choose {', '.join((*ESTIMATORS, *UNINSTRUMENTED, UNCENSORED, *OPTIONAL))}."
     )
 
 
@@ -111,6 +120,17 @@ class Comparison:
 LOWER_IS_BETTER = ("rmse_log_units", "wape", "crps")
 NOMINAL = {"coverage_50": 0.5, "coverage_80": 0.8, "coverage_95": 0.95}
 SHOWN = (*LOWER_IS_BETTER, "directional_accuracy", *NOMINAL, "width_50", "width_80", "width_95")
+
+
+def naive_twins(roles: ColumnRoles) -> tuple[str, ...]:
+    """Estimators that leave out what the roles tell of instruments and stock, to stand beside those that use it.
+
+    Examples
+    --------
+    >>> naive_twins(ColumnRoles(item="item", price="price", quantity="quantity", sold_out="sold_out"))
+    ('uncensored_posterior',)
+    """
+    return (*(UNINSTRUMENTED if roles.instruments else ()), *((UNCENSORED,) if roles.sold_out or roles.stock else ()))
 
 
 def compare_estimators(
@@ -152,7 +172,7 @@ def compare_estimators(
     rows = SalesRows.from_panel(panel)
     _refuse_leaks(rows, horizon)
     scores, fitted = [], []
-    findings: list[Finding] = [] if panel.roles.sold_out is None else [_sold_out_taken_as_demand()]
+    findings: list[Finding] = [_sold_out_taken_as_demand()] if UNCENSORED in naive_twins(panel.roles) else []
     estimators = [(name, build_estimator(name, seed=seed, sampler=sampler)) for name in names]
     for at, (name, estimator) in enumerate(estimators):
         progress(at / len(names), f"fitting {name.replace('_', ' ')}")
@@ -194,8 +214,8 @@ def _sold_out_taken_as_demand() -> Finding:
     return Finding(
         code="sold_out_taken_as_demand",
         severity="warning",
-        message="no estimator here knows which rows ran out: their sales are taken for demand",
-        remedy="read the elasticities of `fit`, which treats those rows as censored",
+        message="only the posterior knows which rows ran out: all others take their sales for demand",
+        remedy="read the posterior's elasticities, for which those rows are the least that was wanted",
     )
 
 

@@ -40,8 +40,8 @@ def compare(
     estimator
         Repeat it to compare only some: posterior, pooled, item_effects, separate, quadratic, cubic, gam, random_forest,
         boosted_trees, ensemble, double_ml. Left out, all of them; with --instrument also uninstrumented_posterior and
-        uninstrumented_double_ml, which take prices as given. By name only, from the extras boosting and causal:
-        xgboost, lightgbm, doubleml.
+        uninstrumented_double_ml, which take prices as given, and with --sold-out uncensored_posterior, which takes
+        sales for demand. By name only, from the extras boosting and causal: xgboost, lightgbm, doubleml.
     origins
         Points in time before which every estimator is fitted anew and after which it is scored; 0 scores nothing.
     horizon
@@ -53,7 +53,7 @@ def compare(
     json
         One JSON document on standard output.
     """
-    from bayes_pricing.baselines.suite import ESTIMATORS, UNINSTRUMENTED, compare_estimators
+    from bayes_pricing.baselines.suite import ESTIMATORS, compare_estimators, naive_twins
     from bayes_pricing.tracking import check_store, track_comparison
 
     if track is not None:
@@ -65,7 +65,7 @@ def compare(
         length = horizon if horizon is not None else max(periods // (SCORED_SHARE * max(origins, 1)), 1)
         compared = compare_estimators(
             panel,
-            estimator or (*ESTIMATORS, *(UNINSTRUMENTED if panel.roles.instruments else ())),
+            estimator or (*ESTIMATORS, *naive_twins(panel.roles)),
             n_origins=scored,
             horizon=length,
             seed=seed,

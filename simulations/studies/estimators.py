@@ -12,7 +12,7 @@ import polars as pl
 
 from bayes_pricing.baselines.protocol import FittedBaseline, Floats, SalesRows
 from bayes_pricing.baselines.scores import crps, interval_coverage
-from bayes_pricing.baselines.suite import UNINSTRUMENTED, build_estimator
+from bayes_pricing.baselines.suite import UNCENSORED, UNINSTRUMENTED, build_estimator
 from bayes_pricing.demand.fit import SamplerSettings
 from bayes_pricing.errors import Refusal
 from bayes_pricing.pricing.strategies import Shelf
@@ -31,7 +31,7 @@ MARKETS: tuple[tuple[MarketName, str], ...] = (
 FUTURES = 20
 DRAWS = 200
 POSTERIOR = "posterior"
-INSTRUMENT = "wholesale"
+INSTRUMENT, SOLD_OUT = "wholesale", "sold_out"
 TAKEN = "uninstrumented_"
 
 
@@ -46,11 +46,13 @@ def measure_estimators(
     """
     arena = build_arena(market, scenario, seed)
     panel = arena.panel(arena.sales())
-    rows = _with_instruments(SalesRows.from_panel(panel), arena.sales())
+    rows = _with_what_is_known(SalesRows.from_panel(panel), arena.sales())
     flat = replace(rows, levels=("category",))
     shelf, table = build_shelf(arena), []
     if rows.instruments:
         estimators = [*estimators, *(name for name in UNINSTRUMENTED if name.removeprefix(TAKEN) in estimators)]
+    if SOLD_OUT in rows.frame.columns and POSTERIOR in estimators:
+        estimators = [*estimators, UNCENSORED]
     for name in estimators:
         sampler = SamplerSettings(draws=draws, chains=4)
         place = {"market": market, "scenario": scenario, "seed": seed, "estimator": name}
@@ -65,13 +67,15 @@ def measure_estimators(
     return table
 
 
-def _with_instruments(rows: SalesRows, sales: pl.DataFrame) -> SalesRows:
-    """The rows with the cost shocks of a market whose prices follow demand."""
-    if INSTRUMENT not in sales.columns:
+def _with_what_is_known(rows: SalesRows, sales: pl.DataFrame) -> SalesRows:
+    """The rows with the cost shocks of a market whose prices follow demand, and with the weeks that ran out."""
+    known = [name for name in (INSTRUMENT, SOLD_OUT) if name in sales.columns]
+    if not known:
         return rows
-    shocks = sales.select("item", "period", INSTRUMENT)
-    frame = rows.frame.join(shocks, on=["item", "period"], how="left", maintain_order="left")
-    return replace(rows, frame=frame, instruments=(INSTRUMENT,))
+    joined = rows.frame.join(
+        sales.select("item", "period", *known), on=["item", "period"], how="left", maintain_order="left"
+    )
+    return replace(rows, frame=joined, instruments=(INSTRUMENT,) if INSTRUMENT in known else ())
 
 
 def measure(fitted: FittedBaseline, arena: Arena, shelf: Shelf, seed: int) -> dict[str, object]:
@@ -181,7 +185,8 @@ def verdict(rows: pl.DataFrame) -> str:
 REASONS = {
     "endogenous": "Prices answer demand shocks. The posterior and double ml have the cost shocks as instrument; what "
     "is called uninstrumented, and all others, take prices as given and find elasticities about one too near zero.",
-    "stock-outs": "Sales that end at the stock are taken for demand: elasticities come out too near zero for all.",
+    "stock-outs": "The posterior knows which weeks ran out; what is called uncensored, and all others, take sales that "
+    "end at the stock for demand and find elasticities too near zero.",
     "drift": "One elasticity for all weeks lags behind the one of today.",
     "composition": "Price is revenue over units of a changing mix; nobody who sees only the sums can be right.",
     "substitutes": "Prices are set item by item; the oracle prices a category together.",
