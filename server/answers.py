@@ -140,7 +140,7 @@ def what_if(model: PublishedModel, request: WhatIfRequest) -> bytes:
 
 
 def demand(model: PublishedModel, request: DemandRequest) -> bytes:
-    """Expected units per period at chosen prices, and the elasticity they move by."""
+    """Expected units per period at chosen prices, and the elasticity at today's price."""
     from bayes_pricing.pricing.decision import estimate, estimates
 
     predictions: list[dict[str, Any]] = []
@@ -150,8 +150,7 @@ def demand(model: PublishedModel, request: DemandRequest) -> bytes:
             predictions.append({"item": question.item, "status": "unknown_item", "elasticity": None, "points": []})
             continue
         _, draws = model.demand(question.item)
-        log_ratio = np.log(np.array(question.prices) / draws.current_price[0])
-        units = np.exp(draws.log_units_today[0] + log_ratio[:, None] * draws.elasticity[0])
+        units = np.stack([draws.units(np.array([price]))[0] for price in question.prices])
         points = [
             {"price": price, "expected_units_per_period": summary}
             for price, summary in zip(question.prices, estimates(units), strict=True)

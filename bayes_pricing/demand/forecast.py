@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayes_pricing.demand.equation import log_demand
 from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.demand.price_curves import PriceCurve, Quadratic
 from bayes_pricing.demand.spec import PRICE_CURVE
 from bayes_pricing.errors import SpecError
 
@@ -24,7 +26,10 @@ LARGEST_ANSWER_BYTES = 2_000_000_000
 class DemandDraws:
     r"""What a decision needs of the posterior of some items, as plain arrays on the same joint draws.
 
-    .. math:: E[q_{id}(p)] = \exp(a_{id} + \varepsilon_{id} \log(p / p_{i0}))
+    .. math:: E[q_{id}(p)] = \exp(a_{id} + \bar\varepsilon_{id}(p) \log(p / p_{i0}))
+
+    with :math:`\bar\varepsilon(p)` the mean elasticity between today's price and p: the elasticity itself where it is
+    one number.
 
     Attributes
     ----------
@@ -34,11 +39,13 @@ class DemandDraws:
     log_units_today : array (J, S)
         :math:`a`: log expected units per period at today's price, smearing and exposure included.
     elasticity : array (J, S)
-        :math:`\varepsilon`: own-price elasticity, no unit.
+        :math:`\varepsilon`: own-price elasticity at today's price, no unit.
     log_smearing : array (J,)
         Posterior mean of log E[exp(residual)].
     chains : int
         Draws run chain by chain: S = chains x draws.
+    curve : PriceCurve or None
+        How the elasticity changes with price; None where it does not.
     """
 
     items: tuple[str, ...]
@@ -47,6 +54,7 @@ class DemandDraws:
     elasticity: Floats
     log_smearing: Floats
     chains: int
+    curve: PriceCurve | None = None
 
     def part(self, where: slice | NDArray[np.intp]) -> DemandDraws:
         """The same draws of some of the items, by position."""
@@ -58,15 +66,44 @@ class DemandDraws:
             elasticity=self.elasticity[where],
             log_smearing=self.log_smearing[where],
             chains=self.chains,
+            curve=None if self.curve is None else self.curve.part(where),
         )
+
+    def on(self, draws: slice | NDArray[np.intp]) -> DemandDraws:
+        """The same items on some of the draws."""
+        return replace(
+            self,
+            log_units_today=self.log_units_today[:, draws],
+            elasticity=self.elasticity[:, draws],
+            curve=None if self.curve is None else self.curve.on(draws),
+        )
+
+    def stored_as(self, kind: type[np.floating[Any]]) -> DemandDraws:
+        """The same in another precision: single is a store, never computed in."""
+        return replace(
+            self,
+            log_units_today=self.log_units_today.astype(kind, copy=False),
+            elasticity=self.elasticity.astype(kind, copy=False),
+            curve=None if self.curve is None else self.curve.stored_as(kind),
+        )
+
+    def mean_elasticity(self, log_ratio: Floats) -> Floats:
+        """Growth of log units per unit of log price from today's to prices `log_ratio` (J,) away, array (J, S)."""
+        return self.elasticity if self.curve is None else self.curve.mean_elasticity(self.elasticity, log_ratio)
+
+    def log_growth(self, log_ratio: Floats) -> Floats:
+        """Log of units over today's, at prices whose log over today's is `log_ratio` (J,), array (J, S)."""
+        return np.asarray(self.mean_elasticity(log_ratio) * log_ratio[:, None], dtype=np.float64)
+
+    def elasticity_at(self, log_ratio: Floats) -> Floats:
+        """Elasticity at prices `log_ratio` (J,) away from today's in logs, array (J, S)."""
+        return self.elasticity if self.curve is None else self.curve.elasticity_at(self.elasticity, log_ratio)
 
     def units(self, prices: Floats) -> Floats:
         """Expected units per period of every item at its price, array (J, S); `prices` is (J,)."""
-        log_price, today = np.log(prices)[:, None], np.log(self.current_price)[:, None]
-        log_units = log_demand(
-            level=self.log_units_today, elasticity=self.elasticity, log_price=log_price, reference_log_price=today
+        return np.asarray(
+            np.exp(self.log_units_today + self.log_growth(np.log(prices / self.current_price))), dtype=np.float64
         )
-        return np.asarray(np.exp(log_units), dtype=np.float64)
 
     def labelled(self, values: Floats) -> xr.DataArray:
         """Give an array (J, S) or (S,) its names: dims (chain, draw, item) or (chain, draw)."""
@@ -115,16 +152,9 @@ def demand_draws(posterior: DemandPosterior, items: Sequence[str] | None = None)
     Raises
     ------
     SpecError
-        For an unknown item, or where the elasticity changes with price: one number per draw does not say such demand.
+        For an unknown item.
     """
     table = select_items(posterior, items)
-    if PRICE_CURVE in posterior.spec.controls:
-        raise SpecError(
-            "Elasticity changes with price in this model (--price-curve quadratic), and prices are chosen under one "
-            "elasticity per item and draw. Units (predict_units) and elasticities (elasticity_at_price) are known at "
-            "any price, and prices_on_curve has each item's best one; fit without --price-curve to choose prices under "
-            "limits."
-        )
     return _draws_at(posterior, table, table["current_price"].to_numpy().astype(np.float64))
 
 
@@ -134,23 +164,27 @@ def _draws_at(posterior: DemandPosterior, table: pl.DataFrame, prices: Floats) -
     coefficients = posterior.coefficients("item", names).transpose("item", "coefficient", "chain", "draw")
     smearing = _flat(posterior.log_smearing(names).transpose("item", "chain", "draw"))
     elasticity = _flat(coefficients.sel(coefficient="log_price"))
-    bends = _bends(posterior, table, [prices]) if PRICE_CURVE in posterior.spec.controls else []
+    away = np.log(prices)[:, None] - table["reference_log_price"].to_numpy()[:, None]
+    curve = None
+    if PRICE_CURVE in posterior.spec.controls:
+        curve = Quadratic(bend=_flat(coefficients.sel(coefficient=PRICE_CURVE)))
     log_units = log_demand(
         level=_flat(coefficients.sel(coefficient="level")) + smearing,
         elasticity=elasticity,
-        log_price=np.log(prices)[:, None],
-        reference_log_price=table["reference_log_price"].to_numpy()[:, None],
-        effects=bends,
-        controls=[1.0] * len(bends),
+        log_price=away,
+        reference_log_price=0.0,
+        effects=[] if curve is None else [curve.bend],
+        controls=[] if curve is None else [away**2],
         log_exposure=np.log(table["exposure"].to_numpy())[:, None],
     )
     return DemandDraws(
         items=tuple(names),
         current_price=prices,
         log_units_today=np.asarray(log_units, dtype=np.float64),
-        elasticity=elasticity,
+        elasticity=elasticity if curve is None else curve.elasticity_at(elasticity, away[:, 0]),
         log_smearing=smearing.mean(axis=1),
         chains=coefficients.sizes["chain"],
+        curve=curve,
     )
 
 
@@ -189,20 +223,9 @@ def predict_units(posterior: DemandPosterior, items: Sequence[str], prices: Arra
     if first.elasticity.size * len(columns) * 8 > LARGEST_ANSWER_BYTES:
         raise SpecError("The units asked for would fill more than 2 GB; ask for fewer items or prices at a time.")
     units = [first.labelled(first.units(column)) for column in columns]
-    if PRICE_CURVE in posterior.spec.controls:
-        bends = _bends(posterior, table, columns)
-        units = [one * first.labelled(np.exp(bend - bends[0])) for one, bend in zip(units, bends, strict=True)]
     if wanted.ndim == 1:
         return units[0]
     return xr.concat(units, dim="price").transpose("chain", "draw", "item", "price")
-
-
-def _bends(posterior: DemandPosterior, table: pl.DataFrame, columns: list[Floats]) -> list[Floats]:
-    """What squared log price adds to log units at each column of prices, arrays (J, S)."""
-    draws = posterior.coefficients("item", table["item"].to_list()).sel(coefficient=PRICE_CURVE)
-    curve = _flat(draws.transpose("item", "chain", "draw"))
-    reference = table["reference_log_price"].to_numpy()
-    return [curve * ((np.log(column) - reference) ** 2)[:, None] for column in columns]
 
 
 def positive_prices(prices: ArrayLike, items: int) -> Floats:

@@ -277,6 +277,11 @@ class DemandSpec:
         return tuple(name for name in self.columns if name not in apart)
 
     @property
+    def curved(self) -> bool:
+        """Whether the elasticity changes with price."""
+        return PRICE_CURVE in self.controls
+
+    @property
     def all_levels(self) -> tuple[str, ...]:
         """Every level from the item up: ``("item", ..., "population")``."""
         return ("item", *self.levels, "population")

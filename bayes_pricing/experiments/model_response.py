@@ -57,7 +57,7 @@ class ModelResponse:
     clusters : tuple of str
     worth : array (2, item)
     log_units, own, cross : arrays (draw, item)
-        Log expected units today, own-price elasticity, elasticity to all rivals' prices together.
+        Log expected units today, own-price elasticity (its mean over the move), elasticity to all rivals' prices together.
     log_move : float
     noise_sd : array (item,)
         Sd of log sales around what is expected; counts have none but their own.
@@ -135,7 +135,7 @@ def response_of_model(
         clusters=tuple(str(name) for name in table[substitution.level]),
         worth=np.stack([value.at(today), value.at(today * (1.0 + substitution.move))]),
         log_units=drawn.log_units_today.T,
-        own=drawn.elasticity.T,
+        own=drawn.mean_elasticity(np.full(len(names), np.log1p(substitution.move))).T,
         cross=_cross(posterior, names, substitution.control),
         log_move=float(np.log1p(substitution.move)),
         noise_sd=np.sqrt(2.0 * drawn.log_smearing),

@@ -30,7 +30,7 @@ from bayes_pricing.pricing.profit import OBJECTIVES, Objective, UnitValue
 from bayes_pricing.pricing.risk import FEWEST_TAIL_DRAWS, tail_mean, tail_weights
 from bayes_pricing.pricing.solution import Solution
 from bayes_pricing.pricing.support import support_levels
-from bayes_pricing.pricing.welfare import surplus_change
+from bayes_pricing.pricing.welfare import joint_surplus_change, surplus_change
 
 Floats = NDArray[np.float64]
 DEFAULT_TAIL = 0.05
@@ -150,10 +150,7 @@ def _money(
     part = block.part(moved)
     growth = part.growth(chosen[moved])
     shape = (len(OBJECTIVES), problem.total_draws)
-    surplus = surplus_change(
-        part.units_today, part.facts.current_price[:, None], part.draws.elasticity, chosen[moved][:, None]
-    )
-    totals = Totals(change=np.zeros(shape), current=np.zeros(shape), broken={}, surplus=surplus.sum(axis=0))
+    totals = Totals(change=np.zeros(shape), current=np.zeros(shape), broken={}, surplus=_surplus(part, chosen[moved]))
     money = _Money(summaries={}, mean=np.zeros(len(chosen)), probability_better=np.zeros(len(chosen)))
     for index, metric in enumerate(OBJECTIVES):
         value = values[metric].part(where)
@@ -198,6 +195,16 @@ def _decide_item(
         test_periods=int(judged.test_periods[place]) if tested else 0,
         value_of_testing=float(judged.test_net[place]) if tested else None,
         findings=judged.findings[place],
+    )
+
+
+def _surplus(block: Block, prices: Floats) -> Floats:
+    """Change of consumer surplus summed over items, array (S,)."""
+    today, draws = block.facts.current_price, block.draws
+    if draws.curve is None:
+        return surplus_change(block.units_today, today[:, None], draws.elasticity, prices[:, None]).sum(axis=0)
+    return joint_surplus_change(
+        lambda move: (block.units_today * np.exp(draws.log_growth(move))).T, today, np.log(prices / today)
     )
 
 
@@ -343,7 +350,7 @@ def stale_on(table: pl.DataFrame, horizon_periods: float, period_days: float | N
 def general_findings(problem: Problem) -> list[Finding]:
     """Findings that hold for the decision as a whole, whatever the prices."""
     found: list[Finding] = []
-    if problem.objective != "profit":
+    if problem.objective != "profit" and not problem.posterior.spec.curved:
         found.append(
             Finding(code="bang_bang", severity="warning",
                     message=f"expected {problem.objective} under constant elasticity is always highest at an end of "

@@ -81,7 +81,8 @@ class FlipPoint:
               \varepsilon_{=} = -\frac{\log(v(p_1) / v(p_0))}{\log(p_1 / p_0)}
 
     with k the share of the price kept and b the charge per unit: at the first today's price is the best one, at the
-    second both prices earn the same.
+    second both prices earn the same. Where the elasticity changes with price the first speaks of that at today's price,
+    the second of its mean between the two prices.
 
     Attributes
     ----------
@@ -182,7 +183,7 @@ def split_change(block: Block, price: float, cross: Floats | None = None) -> Cha
     prices, value = np.array([price]), block.facts.value
     before, after = float(value.at(block.facts.current_price)[0]), float(value.at(prices)[0])
     units = block.units_today[0]
-    own = block.draws.elasticity[0] * np.log(price / block.facts.current_price[0])
+    own = block.draws.log_growth(np.log(prices / block.facts.current_price))[0]
     other = np.zeros_like(own) if cross is None else cross
     sold = units * np.exp(own + other)
     margin = (after - before) * (units + sold) / 2.0

@@ -43,10 +43,15 @@ def crossed_blocks(problem: Problem) -> list[CrossedBlock]:
     Raises
     ------
     Refusal
-        If a cost is unknown, or an item has no price inside every limit on its price.
+        If a cost is unknown, an item has no price inside every limit on its price, or the elasticity changes with
+        price.
     SpecError
         If the model has no cross-price elasticities for a category.
     """
+    if problem.posterior.spec.curved:
+        raise Refusal([refusal("curve_with_cross_prices", "prices of a category cross and the elasticity changes with "
+                               "price: the bound on a category's best prices holds for elasticities that do not",
+                               "fit without --price-curve, or without --cross-prices")])  # fmt: skip
     unknown = np.flatnonzero(np.isnan(problem.facts.value.charge))
     if unknown.size:
         name = problem.items[int(unknown[0])]

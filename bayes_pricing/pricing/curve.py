@@ -19,7 +19,9 @@ POINTS = 41
 def price_curve(posterior: DemandPosterior, decision: PriceDecision, item: str, points: int = POINTS) -> pl.DataFrame:
     r"""Expected objective of one item per period against its price, with its credible band.
 
-    .. math:: \Pi_d(p) = v(p) \, \exp(a_d + \varepsilon_d \log(p / p_0))
+    .. math:: \Pi_d(p) = v(p) \, \exp(a_d + \bar\varepsilon_d(p) \log(p / p_0))
+
+    with :math:`\bar\varepsilon(p)` the mean elasticity between today's price and p.
 
     Parameters
     ----------
@@ -48,8 +50,7 @@ def price_curve(posterior: DemandPosterior, decision: PriceDecision, item: str, 
         return _summed_up(prices, category_curve(posterior, decision, item).money(prices))
     draws = demand_draws(posterior, [item])
     value = decision.economics.unit_value(decision.objective, row)
-    log_ratio = np.log(prices / decided.current_price)[:, None]
-    units = np.exp(draws.log_units_today[0][None, :] + log_ratio * draws.elasticity[0][None, :])
+    units = np.stack([draws.units(np.array([price]))[0] for price in prices])
     worth = np.array([value.at(np.array([price]))[0] for price in prices])
     return _summed_up(prices, worth[:, None] * units)
 

@@ -64,6 +64,8 @@ class ElasticityEvidence:
         Whether the split is the model's own algebra (:mod:`bayes_pricing.demand.pooling`) or an approximation.
     method : str
         How the parts were found.
+    at_price : float or None
+        The price the elasticity is that of, the item's usual one, where it changes with price; None where it does not.
     """
 
     estimate: Estimate
@@ -74,6 +76,7 @@ class ElasticityEvidence:
     simulation_error: float
     exact: bool
     method: str
+    at_price: float | None = None
 
 
 EXACT = "exact given each hyper-draw of the Gaussian tree, averaged over {draws} of them"
@@ -118,7 +121,12 @@ def elasticity_evidence(posterior: DemandPosterior, item: str, own: Floats | Non
         simulation_error=error,
         exact=draws > 0,
         method=EXACT.format(draws=draws) if draws else APPROXIMATE,
+        at_price=_usual_price(posterior, item) if posterior.spec.curved else None,
     )
+
+
+def _usual_price(posterior: DemandPosterior, item: str) -> float:
+    return float(np.exp(select_items(posterior, [item])["reference_log_price"].item()))
 
 
 def _exact_parts(

@@ -266,7 +266,7 @@ def explain(
         looked_at_price=looked_at,
         contrasts=contrasts(block, decided, looked_at, rejected, cross, None if curve is None else curve.money),
         split=None if looked_at is None else split_change(block, looked_at, cross),
-        elasticity=elasticity_evidence(posterior, item, block.draws.elasticity[0]),
+        elasticity=elasticity_evidence(posterior, item, None if posterior.spec.curved else block.draws.elasticity[0]),
         prior_sensitivity=reasons.prior,
         support=_support(block, table.row(0, named=True), decided.price if looked_at is None else looked_at),
         policy=tuple(limit_in_force(limit, item) for limit in decision.limits),
@@ -339,9 +339,10 @@ def _support(block: Block, row: dict[str, Any], price: float) -> DataSupport:
     lowest, highest, spread = (float(row[name]) for name in ("lowest_price", "highest_price", "within_sd_log_price"))
     log_usual, log_today = float(row["reference_log_price"]), float(np.log(block.facts.current_price[0]))
     counts = row.get("price_counts")  # absent in models saved before it was kept
-    elasticity, log_units = block.draws.elasticity[0], block.draws.log_units_today[0]
-    usual = float((log_units + elasticity * (log_usual - log_today)).std())
-    there = float((log_units + elasticity * (np.log(price) - log_today)).std())
+    usual, there = (
+        float((block.draws.log_units_today[0] + block.draws.log_growth(np.array([away]))[0]).std())
+        for away in (log_usual - log_today, np.log(price) - log_today)
+    )
     return DataSupport(
         level=support_levels(block.facts, np.array([price]))[0],
         lowest_price=lowest,

@@ -148,15 +148,18 @@ class Bracket:
 
 def _stationary(block: Block, start: Floats, bracket: Bracket) -> Floats:
     """Newton steps on the expected change in log price, kept inside the bracket; where it is convex, to its end."""
-    elasticity, value = block.draws.elasticity, block.facts.value
+    draws, value = block.draws, block.facts.value
     low = np.maximum(start * np.exp(-bracket.width), bracket.low)
     high = np.minimum(start * np.exp(bracket.width), bracket.high)
     prices = start
     for _ in range(NEWTON_STEPS):
-        units = block.units_today * np.exp(elasticity * np.log(prices / block.facts.current_price)[:, None])
+        log_ratio = np.log(prices / block.facts.current_price)
+        units, elasticity = block.units_today * np.exp(draws.log_growth(log_ratio)), draws.elasticity_at(log_ratio)
         slopes = units * elasticity
         total, first = units.sum(axis=1), slopes.sum(axis=1)
         second = np.einsum("js,js->j", slopes, elasticity)
+        if draws.curve is not None:
+            second += np.einsum("js,js->j", units, draws.curve.bend_at(draws.elasticity, log_ratio))
         gross, worth = value.kept * prices, value.at(prices)
         gradient = gross * total + worth * first
         curvature = gross * total + 2.0 * gross * first + worth * second
@@ -181,9 +184,21 @@ def best_on_each_draw(block: Block, choice: Choice) -> Floats:
     facts = block.facts
     allowed = np.where(choice.allowed, choice.outlook.prices, np.inf)
     prices = np.sort(np.concatenate([allowed, choice.prices[:, None]], axis=1), axis=1)
+    if block.draws.curve is not None:
+        return _best_of_all(block, prices)
     today = np.stack([facts.current_price, facts.value.kept, facts.value.charge], axis=1)
     found: Floats = means_of_best(np.ascontiguousarray(block.draws.elasticity), block.units_today, prices, today)
     return found
+
+
+def _best_of_all(block: Block, prices: Floats) -> Floats:
+    """Mean over draws of the change at the best of these prices (J, K), infinite where there are no more."""
+    best = np.full(block.units_today.shape, -np.inf)
+    for column in prices.T:
+        there = np.isfinite(column)
+        change = block.change(np.where(there, column, block.facts.current_price), block.facts.value)
+        np.maximum(best, np.where(there[:, None], change, -np.inf), out=best)
+    return np.asarray(best.mean(axis=1), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,9 @@ from bayes_pricing.pricing.tails import Prospects, count_below, geometric_sums
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+PAIRS_AT_ONCE = 128
+"""Pairs of item and price whose draws are laid out together where every price has elasticities of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,7 +86,10 @@ class Block:
 
     @cached_property
     def sorted_elasticity(self) -> Floats:
-        """Elasticities in ascending order, so that a probability of loss is a search, array (J, S)."""
+        """Elasticities at today's price in ascending order, array (J, S).
+
+        Where they are the same at every price a probability of loss is a search among them.
+        """
         return np.sort(self.draws.elasticity, axis=1)
 
     def part(self, where: slice | NDArray[np.intp]) -> Block:
@@ -95,20 +101,16 @@ class Block:
 
     def on(self, draws: NDArray[np.intp]) -> Block:
         """The same items on some of the draws."""
-        kept = replace(
-            self.draws,
-            log_units_today=self.draws.log_units_today[:, draws],
-            elasticity=self.draws.elasticity[:, draws],
-        )
-        return Block(facts=self.facts, draws=kept, units_today=self.units_today[:, draws])
+        return Block(facts=self.facts, draws=self.draws.on(draws), units_today=self.units_today[:, draws])
 
     def growth(self, prices: Floats) -> Floats:
         r"""Share by which units grow from today's price to `prices` on every draw, array (J, S): exactly 0 at today's.
 
-        .. math:: g = e^{\varepsilon L} - 1, \quad L = \log(p / p_0)
+        .. math:: g = e^{\bar\varepsilon L} - 1, \quad L = \log(p / p_0)
+
+        with :math:`\bar\varepsilon` the mean elasticity between the two prices.
         """
-        log_ratio = np.log(prices / self.facts.current_price)
-        return np.asarray(np.expm1(self.draws.elasticity * log_ratio[:, None]), dtype=np.float64)
+        return np.asarray(np.expm1(self.draws.log_growth(np.log(prices / self.facts.current_price))), dtype=np.float64)
 
     def change(self, prices: Floats, value: UnitValue, growth: Floats | None = None) -> Floats:
         r"""Change of money per period against today on every draw, array (J, S); exactly 0 at today's price.
@@ -164,12 +166,13 @@ class Outlook:
     @cached_property
     def expected_units(self) -> Floats:
         """Mean over draws of expected units per period, array (J, K)."""
-        elasticity, log_ratio = self.block.draws.elasticity, self.log_ratio
+        draws, log_ratio = self.block.draws, self.log_ratio
+        elasticity = draws.elasticity
         expected = np.empty_like(self.prices)
         count = self.prices.shape[1]
-        if not self.geometric:
+        if not self.geometric or draws.curve is not None:
             for column in range(count):
-                units = np.exp(elasticity * log_ratio[:, column, None])
+                units = np.exp(draws.log_growth(log_ratio[:, column]))
                 expected[:, column] = np.einsum("js,js->j", units, self.block.units_today)
             return np.asarray(expected / elasticity.shape[1], dtype=np.float64)
         first = np.exp(elasticity * log_ratio[:, 0, None])
@@ -190,9 +193,9 @@ class Outlook:
     def probability_worse(self) -> Floats:
         r"""Posterior probability that a candidate earns less than today, array (J, K).
 
-        With v the worth of a unit, a draw loses where :math:`v(p) e^{\varepsilon L} < v(p_0)`, i.e. where its
-        elasticity is on the wrong side of :math:`-\log(v(p) / v(p_0)) / L`: today's volume cancels, so one sort serves
-        all prices.
+        With v the worth of a unit, a draw loses where :math:`v(p) e^{\bar\varepsilon L} < v(p_0)`, i.e. where its
+        mean elasticity between the two prices is on the wrong side of :math:`-\log(v(p) / v(p_0)) / L`: today's volume
+        cancels, and where the elasticity is the same at every price one sort serves them all.
         """
         worth, value = self.facts.value.at(self.prices), self.facts.value
         today = np.broadcast_to(value.at(self.facts.current_price)[:, None], worth.shape)
@@ -201,18 +204,18 @@ class Outlook:
             threshold = np.where(same_sign & ~self.is_today, -np.log(worth / today) / self.log_ratio, 0.0)
         loses_below = (self.log_ratio > 0) == (today > 0)
         threshold = np.where(loses_below, threshold, np.nextafter(threshold, np.inf))
-        draws = self.block.sorted_elasticity.shape[1]
-        below = count_below(self.block.sorted_elasticity, threshold)
+        draws = self.block.units_today.shape[1]
+        below = self._count_below(threshold)
         worse = np.where(loses_below, below, draws - below) / draws
         worse = np.where(same_sign, worse, (worth < today).astype(np.float64))
         return np.where(self.is_today, 0.0, worse)
 
     @cached_property
     def largest_loss(self) -> Floats:
-        """No draw loses more than this against today, array (J, K): the worst elasticity on the most units."""
+        """No draw loses more than this against today, array (J, K): the worst mean elasticity on the most units."""
         worth, today = self.facts.value.at(self.prices), self.facts.value.at(self.facts.current_price)[:, None]
-        ordered = self.block.sorted_elasticity
-        worst = np.where((self.log_ratio > 0) == (worth > 0), ordered[:, :1], ordered[:, -1:])
+        lowest, highest = self._extremes
+        worst = np.where((self.log_ratio > 0) == (worth > 0), lowest, highest)
         loss = today - worth * np.exp(worst * self.log_ratio)
         return np.asarray(loss.clip(min=0.0) * self.block.units_today.max(axis=1)[:, None], dtype=np.float64)
 
@@ -233,13 +236,53 @@ class Outlook:
         if row.size:
             value, block = self.facts.value, self.block
             worth, today = value.at(self.prices)[row, column], value.at(self.facts.current_price)[row]
-            found[row, column] = measure(
-                Prospects(
-                    elasticity=block.draws.elasticity,
-                    ordered=block.sorted_elasticity,
-                    units=block.units_today,
-                    row=row,
-                    money=np.stack([self.log_ratio[row, column], worth, today], axis=1),
+            money = np.stack([self.log_ratio[row, column], worth, today], axis=1)
+            if block.draws.curve is None:
+                found[row, column] = measure(
+                    Prospects(
+                        elasticity=block.draws.elasticity,
+                        ordered=block.sorted_elasticity,
+                        units=block.units_today,
+                        row=row,
+                        money=money,
+                    )
                 )
-            )
+                return found
+            for start in range(0, row.size, PAIRS_AT_ONCE):
+                some = slice(start, start + PAIRS_AT_ONCE)
+                found[row[some], column[some]] = measure(_curved_prospects(block, row[some], money[some]))
         return found
+
+    def _count_below(self, threshold: Floats) -> Floats:
+        """How many draws of every candidate have a mean elasticity from today's price below its threshold, (J, K)."""
+        draws = self.block.draws
+        if draws.curve is None:
+            counted: Floats = count_below(self.block.sorted_elasticity, threshold)
+            return counted
+        found = np.empty(threshold.shape)
+        for column in range(threshold.shape[1]):
+            mean = draws.mean_elasticity(self.log_ratio[:, column])
+            found[:, column] = (mean < threshold[:, column, None]).sum(axis=1)
+        return found
+
+    @property
+    def _extremes(self) -> tuple[Floats, Floats]:
+        """Lowest and highest mean elasticity from today's price to every candidate, arrays that broadcast to (J, K)."""
+        draws = self.block.draws
+        if draws.curve is None:
+            return self.block.sorted_elasticity[:, :1], self.block.sorted_elasticity[:, -1:]
+        means = [draws.mean_elasticity(self.log_ratio[:, column]) for column in range(self.prices.shape[1])]
+        lowest, highest = (np.stack([end(mean, axis=1) for mean in means], axis=1) for end in (np.min, np.max))
+        return lowest, highest
+
+
+def _curved_prospects(block: Block, row: NDArray[np.intp], money: Floats) -> Prospects:
+    """Pairs whose elasticities are means between today's price and their own, so that each has its own order."""
+    elasticity = block.draws.part(row).mean_elasticity(money[:, 0])
+    return Prospects(
+        elasticity=elasticity,
+        ordered=np.sort(elasticity, axis=1),
+        units=block.units_today[row],
+        row=np.arange(row.size),
+        money=money,
+    )

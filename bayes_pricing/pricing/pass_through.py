@@ -32,7 +32,7 @@ class PassThrough:
         full, more than 1 adds to it, 0 where a limit keeps the price.
     textbook : float
         Median over draws of what constant elasticity alone says: :math:`\varepsilon / (1 + \varepsilon)` for a cost, 1
-        for a tax, on the draws where demand is elastic.
+        for a tax, on the draws where demand is elastic at the price before.
     elastic_share : float
         Share of those draws.
     """
@@ -96,7 +96,8 @@ def pass_through(
     ]  # fmt: skip
     if not decided:
         return ()
-    elasticity = demand_draws(posterior, [old.item for old, _ in decided]).elasticity
+    drawn = demand_draws(posterior, [old.item for old, _ in decided])
+    elasticity = drawn.elasticity_at(np.log(np.array([old.price for old, _ in decided]) / drawn.current_price))
     found: list[PassThrough] = []
     for (old, new), draws in zip(decided, elasticity, strict=True):
         elastic = draws[draws < -1.0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bayes_pricing.demand.forecast import DemandDraws, demand_draws, select_items
 from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.demand.price_curves import PriceCurve
 from bayes_pricing.errors import SpecError
 from bayes_pricing.pricing.constraints import Limit, Limits, MaxItemShortfall, MaxShortfall, sort_limits
 from bayes_pricing.pricing.outlook import Block, ItemFacts, build_block, item_facts
@@ -103,7 +104,7 @@ class Problem:
 
     def fetch(self, where: slice) -> DemandDraws:
         """Joint draws of the items of a slice, kept or asked of the posterior again."""
-        return _doubled(self.stored(where))
+        return self.stored(where).stored_as(np.float64)
 
     def stored(self, where: slice) -> DemandDraws:
         """The same as it is kept, perhaps in single precision: for whoever takes a part of it and doubles that."""
@@ -114,7 +115,7 @@ class Problem:
     def draws_of(self, places: NDArray[np.intp]) -> DemandDraws:
         """Joint draws of some items by position."""
         if self.draws is not None:
-            return _doubled(self.draws.part(places))
+            return self.draws.part(places).stored_as(np.float64)
         return demand_draws(self.posterior, [self.items[place] for place in places])
 
 
@@ -176,17 +177,19 @@ def _kept_draws(posterior: DemandPosterior, names: tuple[str, ...]) -> DemandDra
     draws = first.elasticity.shape[1]
     if len(first.items) == len(names):
         return first
-    numbers = 2 * draws * len(names)
+    numbers = (2 if first.curve is None else 3) * draws * len(names)
     if 4 * numbers > LARGEST_MEMORY_BYTES:
         return None
     kind = np.float64 if 8 * numbers <= LARGEST_MEMORY_BYTES else np.float32
     log_units, elasticity = np.empty((len(names), draws), dtype=kind), np.empty((len(names), draws), dtype=kind)
     current, smearing = np.empty(len(names)), np.empty(len(names))
+    curves: list[PriceCurve] = []
     for start in range(0, len(names), ITEMS_FETCHED):
         where = slice(start, min(start + ITEMS_FETCHED, len(names)))
         part = first if start == 0 else demand_draws(posterior, list(names[where]))
         log_units[where], elasticity[where] = part.log_units_today, part.elasticity
         current[where], smearing[where] = part.current_price, part.log_smearing
+        curves += [] if part.curve is None else [part.curve.stored_as(kind)]
     return DemandDraws(
         items=names,
         current_price=current,
@@ -194,13 +197,5 @@ def _kept_draws(posterior: DemandPosterior, names: tuple[str, ...]) -> DemandDra
         elasticity=elasticity,
         log_smearing=smearing,
         chains=first.chains,
-    )
-
-
-def _doubled(draws: DemandDraws) -> DemandDraws:
-    """The same in double precision, which everything is computed in."""
-    if draws.elasticity.dtype == np.float64:
-        return draws
-    return replace(
-        draws, log_units_today=draws.log_units_today.astype(np.float64), elasticity=draws.elasticity.astype(np.float64)
+        curve=curves[0].joined(curves[1:]) if curves else None,
     )

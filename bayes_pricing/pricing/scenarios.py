@@ -64,8 +64,11 @@ class Scenarios:
         near = slice(place[0], place[-1] + 1)
         within = place - place[0]
         log_ratio = np.log(self.pairs.price[chosen] / facts.current_price[item])
-        change = draws.elasticity[near, drawn].astype(np.float64)[within]
-        change *= log_ratio[:, None]
+        if draws.curve is None:
+            change = draws.elasticity[near, drawn].astype(np.float64)[within]
+            change *= log_ratio[:, None]
+        else:
+            change = draws.part(near).on(drawn).part(within).stored_as(np.float64).log_growth(log_ratio)
         np.exp(change, out=change)
         change *= value.at(self.pairs.price[chosen])[:, None]
         change -= value.at(facts.current_price[item])[:, None]

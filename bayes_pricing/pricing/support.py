@@ -47,7 +47,8 @@ def check_tails(block: Block, prices: Floats) -> Tails:
     Refused are prices at which the effective sample size falls under half the draws or one draw carries over 1 % of
     the sum (ten times an even share where draws are few). For a normal elasticity of mean m and sd s the slope of
     log expected revenue in :math:`L = \log r` is :math:`(1 + m) + s^2 L`, so it turns up again (or down, for a cut)
-    beyond :math:`|L| = |1 + m| / s^2`; half of that is the warning distance.
+    beyond :math:`|L| = |1 + m| / s^2`; half of that is the warning distance. Where the elasticity changes with price it
+    is the mean one between today's price and the other.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def check_tails(block: Block, prices: Floats) -> Tails:
     A lognormal weight with log sd s|L| keeps an effective share of exp(-s^2 L^2).
     """
     log_ratio = np.log(prices / block.facts.current_price)
-    elasticity = block.draws.elasticity
+    elasticity = block.draws.mean_elasticity(log_ratio)
     exponent = (1.0 + elasticity) * log_ratio[:, None]
     weights = np.exp(exponent - exponent.max(axis=1, keepdims=True))
     total = weights.sum(axis=1)

@@ -110,11 +110,13 @@ def _why(explanation: Explanation) -> list[str]:
     if explanation.looked_at_price is None:
         return [_finding(explanation, finding) for finding in explanation.decision.findings]
     evidence = explanation.elasticity.estimate
-    size = f"{abs(evidence.mean):.2f} %"
+    size, at = f"{abs(evidence.mean):.2f} %", explanation.elasticity.at_price
+    where = "" if at is None else f" at its usual price of {price(at)}"
     return [
         *(_contrast(explanation, contrast) for contrast in explanation.contrasts if _speaks(explanation, contrast)),
-        f"Its price elasticity is {evidence.mean:.2f} ({percent(evidence.probability)} between {evidence.lower:.2f} "
-        f"and {evidence.upper:.2f}): a price 1 % higher sells about {size} {'less' if evidence.mean < 0 else 'more'}.",
+        f"Its price elasticity{where} is {evidence.mean:.2f} ({percent(evidence.probability)} between "
+        f"{evidence.lower:.2f} and {evidence.upper:.2f}): a price 1 % higher sells about {size} "
+        f"{'less' if evidence.mean < 0 else 'more'}.",
         *_crossed(explanation),
     ]
 
@@ -242,10 +244,12 @@ def _flip(explanation: Explanation) -> list[str]:
     if flip is None or explanation.looked_at_price is None:
         return []
     raised = explanation.looked_at_price > explanation.decision.current_price
+    straight = explanation.elasticity.at_price is None
     ways = []
     if flip.equal_at is not None:
         side = "below" if raised else "above"
-        ways.append(f"if the elasticity were {side} {flip.equal_at:.2f} ({likely(flip.equal_beyond)})")
+        whose = "the elasticity" if straight else "its mean elasticity between the two prices"
+        ways.append(f"if {whose} were {side} {flip.equal_at:.2f} ({likely(flip.equal_beyond)})")
     if flip.cost_equal_at is not None and flip.cost is not None:
         side = "below" if raised else "above"
         ways.append(f"if a unit cost {side} {price(flip.cost_equal_at)} instead of {price(flip.cost)}")
@@ -256,7 +260,10 @@ def _flip(explanation: Explanation) -> list[str]:
         sentences.append(f"Today's price would earn{whose} more than {other} {', or '.join(ways)}.")
     if flip.today_best_at is not None:
         whose = " for its category" if explanation.joint else ""
-        sentences.append(f"Today's would be the best price of all{whose} at an elasticity of {flip.today_best_at:.2f}.")
+        sentences.append(
+            f"Today's would be the best price of all{whose} at an elasticity of {flip.today_best_at:.2f}"
+            f"{'' if straight else ' there'}."
+        )
     return sentences
 
 

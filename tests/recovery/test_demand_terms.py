@@ -27,7 +27,6 @@ from bayes_pricing.demand.forecast import demand_draws, predict_units
 from bayes_pricing.demand.pooling import split_elasticity
 from bayes_pricing.demand.terms import TermRequest
 from bayes_pricing.demand.tree_posterior import TreePosterior
-from bayes_pricing.errors import SpecError
 from bayes_pricing.registry import load_fit, save_fit
 
 QUICK = SamplerSettings(draws=500, tune=300, chains=2)
@@ -264,8 +263,9 @@ def test_an_elasticity_that_drifts_and_changes_with_price_is_recovered(tmp_path:
     assert posterior_z(first, float((own - drift)[3, 0])) == pytest.approx(0.0, abs=4.0)
     early = response_table(posterior).filter(response="first_period", level="population")["mean"][0]
     assert early > float(posterior.coefficients("population").sel(coefficient="log_price").mean()) + 0.5
-    with pytest.raises(SpecError, match="--price-curve"):
-        demand_draws(posterior)
+    drawn = demand_draws(posterior, names)
+    predicted = predict_units(posterior, names, raised).transpose("item", "chain", "draw").to_numpy().reshape(items, -1)
+    np.testing.assert_allclose(drawn.units(raised), predicted)
     save_fit(fitted, tmp_path / "model")
     again = load_fit(tmp_path / "model").posterior
     assert elasticity_at_price(again, names, raised).identical(draws)
