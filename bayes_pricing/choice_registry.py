@@ -16,15 +16,17 @@ from bayes_pricing.demand.control_function_fit import Endogeneity
 from bayes_pricing.demand.purchase import PurchasePosterior
 from bayes_pricing.demand.purchase_curve import LooComparison
 from bayes_pricing.demand.shares import SharePosterior
+from bayes_pricing.demand.shares_people import PeopleSharePosterior
 from bayes_pricing.errors import Finding, Refusal, StorageError
 from bayes_pricing.registry import library_versions
 from bayes_pricing.storage import MANIFEST, Array, Bundle, read_about, read_bundle, write_bundle
 
 ARRAY = "array"
-SavedPosterior = ChoicePosterior | SharePosterior | PurchasePosterior
+SavedPosterior = ChoicePosterior | SharePosterior | PeopleSharePosterior | PurchasePosterior
 KINDS: dict[str, type[SavedPosterior]] = {
     "choice-logit": ChoicePosterior,
     "share-logit": SharePosterior,
+    "share-logit of people": PeopleSharePosterior,
     "purchase": PurchasePosterior,
 }
 """What a manifest calls them, by the type of the posterior."""
@@ -36,7 +38,7 @@ class ChoiceFit:
 
     Attributes
     ----------
-    posterior : ChoicePosterior, SharePosterior or PurchasePosterior
+    posterior : ChoicePosterior, SharePosterior, PeopleSharePosterior or PurchasePosterior
         With the rows it was fitted to: tastes are read at what was on offer.
     findings : tuple of Finding
         What to know of it.

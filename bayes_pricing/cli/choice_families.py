@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bayes_pricing.data.roles import ColumnRoles
     from bayes_pricing.demand.choice_elasticity import Tastes
     from bayes_pricing.demand.fit import SamplerSettings
+    from bayes_pricing.demand.shares import SharePosterior
+    from bayes_pricing.demand.shares_people import PeopleSharePosterior
 
 ROLES: dict[Family, tuple[str, ...]] = {
     "choice-logit": ("item", "price", "quantity", "control", "shared_control"),
@@ -35,7 +37,7 @@ ROLES: dict[Family, tuple[str, ...]] = {
 }
 FLAGS: dict[Family, tuple[str, ...]] = {
     "choice-logit": ("occasion", "chooser", "outside", "tastes"),
-    "share-logit": ("tastes",),
+    "share-logit": ("tastes", "taste"),
     "purchase": ("unit_cost",),
 }
 MOST_PAIRS = 8
@@ -123,6 +125,10 @@ def _require_read(request: FamilyRequest) -> None:
         raise SpecError(f"--absent has no meaning under --model {request.family}; leave it out.")
     if request.randomised_price and request.family != "purchase":
         raise SpecError(f"--randomised-price has no meaning under --model {request.family}; leave it out.")
+    if request.family == "choice-logit" and request.flags.tastes == "people":
+        raise SpecError("--tastes people is for shares of markets; for individual choices say --tastes different.")
+    if request.flags.taste and request.flags.tastes != "people":
+        raise SpecError("--taste says what people differ in; it needs --tastes people.")
     if request.family == "choice-logit" and request.flags.occasion is None:
         raise SpecError("--model choice-logit needs --occasion: the column of the occasion on which one was chosen.")
 
@@ -181,6 +187,7 @@ def _shares(
     from bayes_pricing.demand.shares import TUNE
     from bayes_pricing.demand.shares_data import build_shares
     from bayes_pricing.demand.shares_fit import fit_share_demand
+    from bayes_pricing.demand.shares_people import TASTES
 
     market = [column for column in (roles.region, roles.period) if column is not None]
     if not market:
@@ -198,6 +205,7 @@ def _shares(
     found = fit_share_demand(
         data,
         hierarchical=request.flags.tastes == "different",
+        people=(request.flags.taste or TASTES) if request.flags.tastes == "people" else (),
         seed=request.seed,
         draws=settings.draws,
         tune=settings.tune or TUNE,
@@ -208,11 +216,7 @@ def _shares(
     document, lines = _of_tastes(posterior)
     own = elasticity_rows("population", ["mean of all rows"], posterior.mean_own_elasticity().to_numpy()[:, None])
     own += elasticity_rows("item", list(data.products), posterior.own_elasticities().to_numpy())
-    variation = [
-        {"level": level, "coefficient": coefficient, **interval(posterior.scales[name])}
-        for name, level, coefficient in (("product_sd", "item", "level"), ("market_sd", "market", "elasticity"))
-        if name in posterior.scales
-    ]
+    variation = _share_variation(posterior)
     mean = own[0]
     lines = [
         f"Mean own elasticity at observed prices and shares {mean['mean']:.2f} ({mean['lower']:.2f} to "
@@ -224,6 +228,20 @@ def _shares(
         document=document | {"elasticities": own, "variation": variation, "endogeneity": found.endogeneity},
         lines=lines,
     )
+
+
+def _share_variation(posterior: SharePosterior | PeopleSharePosterior) -> list[dict[str, object]]:
+    """How far products, markets or people differ."""
+    from bayes_pricing.demand.shares_people import PeopleSharePosterior
+
+    if isinstance(posterior, PeopleSharePosterior):
+        between = rows(list(posterior.tastes_of), posterior.spread)
+        return [{"level": "person", "coefficient": row.pop("name"), **row} for row in between]
+    return [
+        {"level": level, "coefficient": coefficient, **interval(posterior.scales[name])}
+        for name, level, coefficient in (("product_sd", "item", "level"), ("market_sd", "market", "elasticity"))
+        if name in posterior.scales
+    ]
 
 
 def _of_tastes(posterior: Tastes) -> tuple[dict[str, object], list[str]]:

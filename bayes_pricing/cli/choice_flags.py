@@ -27,8 +27,12 @@ class ChoiceFlags:
     """choice-logit: column of who chose."""
     outside: Annotated[bool, Parameter(negative=())] = False
     """choice-logit: an occasion without a choice means that nothing was bought."""
-    tastes: Literal["equal", "different"] = "equal"
-    """Price coefficients that differ between people (choice-logit) or markets (share-logit), or one for all."""
+    tastes: Literal["equal", "different", "people"] = "equal"
+    """Coefficients that differ: `different` between people (choice-logit) or markets (share-logit, price alone);
+    `people`, for share-logit, between people of one market, so that substitution goes by what products are like."""
+    taste: Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative=())] = ()
+    """share-logit, --tastes people: what people differ in: price, constant, a control's column; repeatable; left out,
+    price and constant."""
     unit_cost: float = 0.0
     """purchase: cost of a unit sold, for the price that earns most."""
 

@@ -12,10 +12,8 @@ from bayes_pricing.cli.output import Answer
 from bayes_pricing.errors import SpecError
 
 if TYPE_CHECKING:
-    from bayes_pricing.demand.choice import ChoicePosterior
     from bayes_pricing.demand.purchase import PurchasePosterior
-    from bayes_pricing.demand.shares import SharePosterior
-    from bayes_pricing.pricing.choice_prices import ChoicePrices, OfferPrice
+    from bayes_pricing.pricing.choice_prices import ChoicePrices, Choosers, OfferPrice
     from bayes_pricing.pricing.profit import Objective
 
 READ_OF_OFFERS = ("objective", "lowest_price", "highest_price")
@@ -137,7 +135,7 @@ def _offer_lines(asked: ChoiceQuestion, found: OfferPrice, place: int) -> list[s
 
 
 def _choice(
-    asked: ChoiceQuestion, posterior: ChoicePosterior | SharePosterior, item: str | None
+    asked: ChoiceQuestion, posterior: Choosers, item: str | None
 ) -> tuple[dict[str, object], list[str]]:
     from bayes_pricing.pricing.choice_prices import best_choice_prices
 
@@ -206,7 +204,7 @@ def _price_lines(found: ChoicePrices) -> list[str]:
 
 
 def _reasons(
-    posterior: ChoicePosterior | SharePosterior, found: ChoicePrices, item: str
+    posterior: Choosers, found: ChoicePrices, item: str
 ) -> tuple[dict[str, object], list[str]]:
     """Elasticity and diversion of one product at the mean prices so far."""
     from bayes_pricing.demand.choice_elasticity import choice_elasticities, diversion

@@ -81,7 +81,9 @@ def fit(
             )
             return fit_family(family)
     if choice is not None:
-        raise SpecError(f"--model {model} reads none of --occasion, --chooser, --outside, --tastes, --unit-cost.")
+        raise SpecError(
+            f"--model {model} reads none of --occasion, --chooser, --outside, --tastes, --taste, --unit-cost."
+        )
     asked = terms or TermFlags()
     request = ModelRequest(
         model=model,

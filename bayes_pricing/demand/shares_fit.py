@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,8 +21,9 @@ from bayes_pricing.demand.instruments_report import (
 )
 from bayes_pricing.demand.shares import TUNE, SharePosterior, SharePriors, fit_shares
 from bayes_pricing.demand.shares_data import ShareData
+from bayes_pricing.demand.shares_people import PeopleSharePosterior, fit_people_shares
 from bayes_pricing.demand.spec import Priors
-from bayes_pricing.errors import Finding, Refusal
+from bayes_pricing.errors import Finding, Refusal, SpecError
 
 SURELY_RISING = 0.95
 CLUSTERS_PER_INSTRUMENT = 2
@@ -40,14 +41,14 @@ class ShareFit:
 
     Attributes
     ----------
-    posterior : SharePosterior
+    posterior : SharePosterior or PeopleSharePosterior
         The joint one where there are instruments.
     endogeneity : Endogeneity or None
         Elasticities at mean price and share with and without instruments; None without instruments.
     findings : tuple of Finding
     """
 
-    posterior: SharePosterior
+    posterior: SharePosterior | PeopleSharePosterior
     endogeneity: Endogeneity | None
     findings: tuple[Finding, ...]
 
@@ -81,7 +82,8 @@ def report_share_instruments(data: ShareData, errors: Errors | None = None) -> I
 def fit_share_demand(
     data: ShareData,
     *,
-    hierarchical: bool,
+    hierarchical: bool = False,
+    people: Sequence[str] = (),
     seed: int,
     priors: SharePriors | None = None,
     draws: int = 1000,
@@ -96,6 +98,9 @@ def fit_share_demand(
     data : ShareData
     hierarchical : bool
         As of :func:`~bayes_pricing.demand.shares.fit_shares`.
+    people : sequence of str
+        What people of one market differ in, as `tastes` of
+        :func:`~bayes_pricing.demand.shares_people.fit_people_shares`; empty where they have the same tastes.
     seed : int
     priors : SharePriors, optional
     draws, tune, chains : int
@@ -107,12 +112,28 @@ def fit_share_demand(
     Refusal
         If the instruments are weak, of the wrong sign (one alone) or in conflict with what is known of elasticities; if
         demand surely rises with price; or if the sampler did not pass the gate.
+    SpecError
+        If people are to differ and, with a hierarchy, markets too.
     """
+    if people and hierarchical:
+        raise SpecError("Tastes differ between people or between markets here, not both: leave one of the two out.")
     report = report_share_instruments(data) if data.instrument_names else None
     if report is not None:
         _refuse_useless(report)
 
-    def fit(start: float, width: float, words: str, *, instrumented: bool) -> SharePosterior:
+    def fit(start: float, width: float, words: str, *, instrumented: bool) -> SharePosterior | PeopleSharePosterior:
+        if people:
+            return fit_people_shares(
+                data,
+                tastes=people,
+                instrumented=instrumented,
+                seed=seed,
+                priors=priors,
+                draws=draws,
+                tune=tune,
+                chains=chains,
+                progress=lambda done, total: progress(start + width * done / max(total, 1), words),
+            )
         return fit_shares(
             data,
             hierarchical=hierarchical,
@@ -132,13 +153,14 @@ def fit_share_demand(
     plain = fit(0.05, 0.3, "sampling with prices as given", instrumented=False)
     posterior = fit(0.35, 0.6, "sampling prices and shares jointly", instrumented=True)
     _refuse_rising(posterior)
-    with_, without = _credible(posterior.elasticity), _credible(plain.elasticity)
+    joint, given = _of_mean(posterior), _of_mean(plain)
+    with_, without = _credible(joint.elasticity), _credible(given.elasticity)
     endogeneity = Endogeneity(
         report=report,
         instrumented=with_,
         uninstrumented=without,
         shift=with_.mean - without.mean,
-        confounding=_credible(posterior.scales["confounding"]),
+        confounding=_credible(joint.scales["confounding"]),
     )
     return ShareFit(posterior=posterior, endogeneity=endogeneity, findings=(_shift(endogeneity), *cautions(report)))
 
@@ -153,15 +175,21 @@ def _refuse_useless(report: InstrumentReport) -> None:
         raise Refusal(found)
 
 
-def _refuse_rising(posterior: SharePosterior) -> None:
-    rising = float((posterior.elasticity > 0).mean())
+def _of_mean(posterior: SharePosterior | PeopleSharePosterior) -> SharePosterior:
+    """Of the mean person."""
+    return posterior.base if isinstance(posterior, PeopleSharePosterior) else posterior
+
+
+def _refuse_rising(posterior: SharePosterior | PeopleSharePosterior) -> None:
+    elasticity = _of_mean(posterior).elasticity
+    rising = float((elasticity > 0).mean())
     if rising > SURELY_RISING:
         raise Refusal(
             [
                 Finding(
                     code="prior_conflict",
                     severity="error",
-                    message=f"shares would rise with price (elasticity {posterior.elasticity.mean():.2f}, {rising:.0%} "
+                    message=f"shares would rise with price (elasticity {elasticity.mean():.2f}, {rising:.0%} "
                     "sure), against all that is known",
                     remedy="prices that follow demand do this: give instruments, or controls for what drives both",
                 )

@@ -15,6 +15,7 @@ from bayes_pricing.demand.choice_elasticity import PEOPLE, typical_market
 from bayes_pricing.demand.purchase import PurchasePosterior
 from bayes_pricing.demand.purchase_curve import GRID, purchase_probability
 from bayes_pricing.demand.shares import SharePosterior
+from bayes_pricing.demand.shares_people import PeopleSharePosterior
 from bayes_pricing.errors import Finding, Refusal, SpecError
 from bayes_pricing.pricing.blocks import BlockMoney, LogitBlock
 from bayes_pricing.pricing.constraints import BoxLimit, Limit, Limits, MaxShortfall, sort_limits
@@ -25,6 +26,7 @@ from bayes_pricing.pricing.profit import Economics, Objective, UnitValue
 from bayes_pricing.pricing.risk import tail_mean
 
 Floats = NDArray[np.float64]
+Choosers = ChoicePosterior | SharePosterior | PeopleSharePosterior
 
 ROWS = 100_000
 """Persons times draws that the climb looks at; past it draws are thinned."""
@@ -96,7 +98,7 @@ class ChoicePrices:
 
 
 def best_choice_prices(
-    posterior: ChoicePosterior | SharePosterior,
+    posterior: Choosers,
     economics: Economics,
     objective: Objective,
     limits: Sequence[Limit] = (),
@@ -109,7 +111,7 @@ def best_choice_prices(
 
     Parameters
     ----------
-    posterior : ChoicePosterior with an outside option, or SharePosterior
+    posterior : ChoicePosterior with an outside option, SharePosterior or PeopleSharePosterior
     economics : Economics
     objective : {"revenue", "profit", "units"}
     limits : sequence of Limit
@@ -166,7 +168,7 @@ def best_choice_prices(
     )
 
 
-def _observed(posterior: ChoicePosterior | SharePosterior) -> tuple[tuple[str, ...], Floats, Floats]:
+def _observed(posterior: Choosers) -> tuple[tuple[str, ...], Floats, Floats]:
     """Products, and the lowest and highest price ever seen of each."""
     if isinstance(posterior, ChoicePosterior):
         data = posterior.data
@@ -191,7 +193,7 @@ def _observed(posterior: ChoicePosterior | SharePosterior) -> tuple[tuple[str, .
     )
 
 
-def _demand(posterior: ChoicePosterior | SharePosterior) -> PeopleBlock:
+def _demand(posterior: Choosers) -> PeopleBlock:
     """Everybody's utilities in a typical market, the outside option's taken off (it is 0)."""
     market, at = typical_market(posterior), posterior.regressors.index("price")
     inside = [place for place, name in enumerate(posterior.alternatives) if name != OUTSIDE]

@@ -97,6 +97,45 @@ def test_choices_and_shares_answer_alike(tmp_path: Path) -> None:
         assert sum(leaving) == pytest.approx(1.0)
 
 
+def test_people_of_a_market_differ_and_their_prices_are_recommended(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    price = np.array([1.0, 1.2, 3.0]) + rng.choice([-0.2, 0.0, 0.2], (40, 3))
+    taste = -1.5 + 0.8 * rng.standard_normal((1000, 1, 1))
+    weight = np.exp(np.array([1.0, 1.2, 3.0]) + taste * price + rng.normal(scale=0.2, size=(40, 3)))
+    share = (weight / (1.0 + weight.sum(axis=2, keepdims=True))).mean(axis=0)
+    path = tmp_path / "shares.csv"
+    city, brand = np.indices(price.shape)
+    pl.DataFrame(
+        {
+            "city": city.ravel(),
+            "brand": np.array(["basic", "plain", "fine"])[brand.ravel()],
+            "share": share.ravel(),
+            "price": price.ravel(),
+        }
+    ).write_csv(path)
+    words = ("--model", "share-logit", "--item", "brand", "--region", "city", "--quantity", "share")
+    people = ("--tastes", "people", "--taste", "price", "--draws", 200, "--tune", 100, "--out", tmp_path / "model")
+    ran = run("fit", "--sales", path, *words, *people, "--json")
+    assert ran.code == 0, ran.err
+    (spread,) = ran.json["variation"]
+    assert (spread["level"], spread["coefficient"]) == ("person", "price")
+    assert spread["lower"] < 0.8 + 2 * spread["sd"]
+    assert spread["upper"] > 0.8 - 2 * spread["sd"]
+    away = {(row["item"], row["price_of"]): row["mean"] for row in ran.json["cross_elasticities"]}
+    assert away["plain", "basic"] > 1.3 * away["fine", "basic"]  # buyers of the cheap one go to the other cheap one
+    asked = ("--model-dir", tmp_path / "model", "--own-item", "fine", "--unit-cost", 1.0, "--json")
+    found = run("recommend", *asked)
+    assert found.code == 0, found.err
+    assert found.json["model"] == ran.json["model"]
+    (fine,) = found.json["prices"]
+    assert (fine["item"], found.json["objective"]) == ("fine", "profit")
+    assert price[:, 2].min() <= fine["price"] <= price[:, 2].max()
+    assert found.json["change"]["mean"] >= 0.0
+    told = run("explain", *asked, "--item", "fine").json
+    assert told["prices"] == found.json["prices"]
+    assert f"{fine['price']:.4g}" in told["prose"]["headline"]
+
+
 def test_one_price_and_weak_instruments_end_with_code_three(tmp_path: Path) -> None:
     ran = run("fit", "--sales", offers(tmp_path, [2.0]), "--model", "purchase", "--quantity", "bought", "--json")
     assert ran.code == 3
@@ -128,6 +167,7 @@ def test_one_price_and_weak_instruments_end_with_code_three(tmp_path: Path) -> N
         (["--model", "purchase", "--chooser", "who"], "--chooser has no meaning"),
         (["--model", "share-logit", "--trend"], "no further terms"),
         (["--model", "share-logit", "--randomised-price"], "--randomised-price has no meaning"),
+        (["--model", "share-logit", "--taste", "price"], "needs --tastes people"),
         (["--model", "poisson", "--tastes", "different"], "reads none of"),
     ],
 )

@@ -18,6 +18,7 @@ from bayes_pricing.demand.purchase_curve import expected_revenue
 from bayes_pricing.demand.purchase_data import build_purchases, build_steps
 from bayes_pricing.demand.shares import SharePosterior
 from bayes_pricing.demand.shares_data import build_shares
+from bayes_pricing.demand.shares_people import PeopleSharePosterior
 from bayes_pricing.errors import Check, Finding, Refusal, StorageError
 from bayes_pricing.registry import load_fit
 from bayes_pricing.storage import Bundle, write_bundle
@@ -62,6 +63,12 @@ def shares() -> SharePosterior:
     )
 
 
+def people() -> PeopleSharePosterior:
+    base = replace(shares(), id="people")
+    spread, own = RNG.random((2, 4, 2)), RNG.normal(size=(2, 4, 2))
+    return PeopleSharePosterior(base=base, tastes_of=("price", "constant"), spread=spread, own=own, people=50)
+
+
 def purchases() -> PurchasePosterior:
     rows = pl.DataFrame({"price": [1.0, 2.0, 3.0, 4.0], "bought": [9, 7, 4, 1], "offers": [10] * 4})
     data = build_purchases(rows, price="price", bought="bought", trials="offers")
@@ -97,7 +104,7 @@ def same(one: object, other: object) -> None:
         assert one == other
 
 
-@pytest.mark.parametrize("posterior", [choices(), shares(), purchases()], ids=lambda one: one.id)
+@pytest.mark.parametrize("posterior", [choices(), shares(), people(), purchases()], ids=lambda one: one.id)
 def test_a_fit_comes_back_bit_for_bit(posterior: SavedPosterior, tmp_path: Path) -> None:
     fitted = ChoiceFit(posterior=posterior, findings=(Finding(code="c", severity="info", message="m", remedy="r"),))
     save_choice(fitted, tmp_path / "model")

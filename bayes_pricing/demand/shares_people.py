@@ -1,0 +1,483 @@
+"""Random-coefficients logit on shares: people of one market differ in taste; fit, gate and posterior."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from scipy import optimize
+
+from bayes_pricing.demand.choice_data import Floats
+from bayes_pricing.demand.choice_elasticity import PEOPLE
+from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics, check_arrays
+from bayes_pricing.demand.nuts import lengthen
+from bayes_pricing.demand.shares import SharePosterior, SharePriors
+from bayes_pricing.demand.shares_data import ShareData, residual_of, within_products
+from bayes_pricing.demand.shares_inversion import Markets, invert_shares, people_nodes
+from bayes_pricing.demand.shares_people_density import PeopleRows, PeopleState, advance, log_target
+from bayes_pricing.errors import Finding, Refusal, SpecError
+
+PRICE, LEVEL = "price", "constant"
+TASTES = (PRICE, LEVEL)
+TUNE = 400
+BLOCK = 20
+"""Iterations between two looks at how far the chains are."""
+WANTED = 0.3
+"""Share of short steps to accept."""
+LARGEST = 6.0
+"""Where the search for the mode ends, in prior scales."""
+WIDER = 1.1
+"""Of the independent proposal, over the posterior's own spread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PeopleSharePosterior:
+    r"""Joint draws of a share logit whose people differ,
+
+    .. math:: u_{ijt} = \delta_{jt} + \sum_k \sigma_k \nu_{ik} x_{jtk} + \epsilon_{ijt}, \quad \nu_{ik} \sim N(0, 1).
+
+    Attributes
+    ----------
+    base : SharePosterior
+        Of the mean person: products, price, controls, first stage; its diagnostics are of everything.
+    tastes_of : tuple of str
+        What people differ in: ``price``, ``constant`` (all products against buying nothing), attributes, controls.
+    spread : array (chain, draw, K)
+        Sds of the coefficients between people, utility per unit of each of `tastes_of`.
+    own : array (chain, draw, J)
+        Own elasticity of each product, mean over its markets at the prices and shares observed.
+    people : int
+        Persons that stand for everybody.
+    """
+
+    base: SharePosterior
+    tastes_of: tuple[str, ...]
+    spread: Floats
+    own: Floats
+    people: int
+
+    @property
+    def id(self) -> str:
+        """Digest of data, priors, seed and draws."""
+        return self.base.id
+
+    @property
+    def data(self) -> ShareData:
+        """What it was fitted to."""
+        return self.base.data
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """Verdict of the gate."""
+        return self.base.diagnostics
+
+    @property
+    def seed(self) -> int:
+        """Of the chains and of the people."""
+        return self.base.seed
+
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """Products, then the outside option."""
+        return self.base.alternatives
+
+    @property
+    def regressors(self) -> tuple[str, ...]:
+        """``constant:<product>``, ``price`` and controls."""
+        return self.base.regressors
+
+    @property
+    def mean(self) -> Floats:
+        """Coefficients of the mean person, (chain, draw, K)."""
+        return self.base.mean
+
+    def typical(self) -> Floats:
+        """Regressors (J + 1, K) of a market with every product at its mean price and controls."""
+        return self.base.typical()
+
+    def tastes(self, people: int) -> Floats:
+        """Coefficients (draw, person, K); with as many persons as were fitted they are the same ones.
+
+        A taste for an attribute of products is in their constants.
+        """
+        data, mean = self.data, self.mean.reshape(-1, 1, len(self.regressors))
+        nodes = people_nodes(people, len(self.tastes_of), self.seed)
+        spread = self.spread.reshape(-1, len(self.tastes_of))
+        found = np.repeat(mean, people, axis=1)
+        products = len(data.products)
+        for k, name in enumerate(self.tastes_of):
+            away = spread[:, k, None] * nodes[:, k]
+            if name == LEVEL:
+                found[:, :, :products] += away[:, :, None]
+            elif name in data.attribute_names:
+                found[:, :, :products] += away[:, :, None] * data.attributes[:, data.attribute_names.index(name)]
+            else:
+                found[:, :, self.regressors.index(name)] += away
+        return found
+
+    def between_sd(self) -> xr.DataArray:
+        """Sds of coefficients between people, utility per unit, dims (chain, draw, taste)."""
+        return xr.DataArray(self.spread, dims=("chain", "draw", "taste"), coords={"taste": list(self.tastes_of)})
+
+    def own_elasticities(self) -> xr.DataArray:
+        """Own-price elasticity of each product, dims (draw, product): mean over its markets, as observed."""
+        names = list(self.data.products)
+        return xr.DataArray(self.own.reshape(-1, len(names)), dims=("draw", "product"), coords={"product": names})
+
+    def mean_own_elasticity(self) -> xr.DataArray:
+        """Mean over all rows of the own-price elasticity at observed prices and shares, dims (draw,)."""
+        rows = np.bincount(self.data.product)
+        return xr.DataArray(self.own.reshape(-1, len(rows)) @ (rows / rows.sum()), dims=("draw",))
+
+
+def pose_people(
+    data: ShareData, tastes: Sequence[str], priors: SharePriors, *, instrumented: bool, people: int, seed: int
+) -> PeopleRows:
+    """Data and prior as the kernels read them.
+
+    Raises
+    ------
+    SpecError
+        If a taste is unknown or named twice, or instruments are to be used and there are none.
+    """
+    known = (PRICE, LEVEL, *data.attribute_names, *data.control_names)
+    unknown = [name for name in tastes if name not in known]
+    if unknown or not tastes or len(set(tastes)) < len(tastes):
+        raise SpecError(f"People cannot differ in {list(tastes)}; choose one or more of {', '.join(known)}, each once.")
+    if instrumented and not data.instrument_names:
+        raise SpecError("There are no instruments; name their columns, or take prices as given.")
+    order = np.argsort(data.market, kind="stable")
+    price = data.price * data.per_elasticity
+    controls = within_products(data, data.controls)
+    x = np.column_stack([within_products(data, price[:, None]), controls / controls.std(axis=0)])
+    z = residual_of(data, data.instruments) if instrumented else np.zeros((len(price), 0))
+    width = x.shape[1] - 1
+    mean, sd = [priors.elasticity_mean, *[0.0] * width], [priors.elasticity_sd, *[priors.attribute_sd] * width]
+    markets = Markets(
+        log_share=np.log(data.share)[order],
+        x=np.ascontiguousarray(np.column_stack([_taste(data, name) for name in tastes])[order]),
+        first=np.searchsorted(data.market[order], np.arange(len(data.markets) + 1)).astype(np.int64),
+        nodes=people_nodes(people, len(tastes), seed),
+    )
+    z = np.ascontiguousarray(z[order])
+    return PeopleRows(
+        markets=markets,
+        product=data.product[order],
+        count=np.bincount(data.product).astype(np.float64),
+        level=data.centre,
+        x=np.ascontiguousarray(x[order]),
+        price=price[order],
+        v=residual_of(data, price[:, None])[order, 0],
+        z=z,
+        zz=z.T @ z,
+        mean=np.array([*mean, 0.0] if instrumented else mean),
+        sd=np.array([*sd, priors.confounding_sd] if instrumented else sd),
+        taste=np.array([priors.elasticity_between if name == PRICE else priors.taste_between for name in tastes]),
+        scale=np.array([priors.noise_sd, priors.dummy_sd, priors.price_noise_sd]),
+        slope_sd=priors.first_stage_sd / z.std(axis=0),
+        freedom=float(len(price) - len(data.products) - width),
+        price_at=list(tastes).index(PRICE) if PRICE in tastes else -1,
+    )
+
+
+def _taste(data: ShareData, name: str) -> Floats:
+    """What people differ in: price in units of elasticity, the constant, anything else per sd of itself."""
+    if name == PRICE:
+        return data.price * data.per_elasticity
+    if name == LEVEL:
+        return np.ones(len(data.price))
+    return _column(data, name) / _column(data, name).std()
+
+
+def _column(data: ShareData, name: str) -> Floats:
+    if name in data.attribute_names:
+        found: Floats = data.attributes[data.product, data.attribute_names.index(name)]
+        return found
+    return data.controls[:, data.control_names.index(name)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PeopleMode:
+    """Where the stepped coordinates are most likely given the least-squares first stage, and how sharply.
+
+    Attributes
+    ----------
+    at : array (K + 1,)
+        Sds of tastes (price in units of elasticity, others per sd of their column), log of the noise sd.
+    covariance : array (K + 1, K + 1)
+        Inverse of the curvature there.
+    delta : array (n,)
+        Mean utilities there, market by market.
+    log_density : float
+    """
+
+    at: Floats
+    covariance: Floats
+    delta: Floats
+    log_density: float
+
+
+def find_mode(rows: PeopleRows) -> PeopleMode:
+    """Climb the density of the stepped coordinates, the linear part integrated out.
+
+    Raises
+    ------
+    Refusal
+        If shares have no inverse where it starts, people alike: rounding alone can do that.
+    """
+    v, width = _first_stage(rows)[0], len(rows.taste) + 1
+    delta = np.zeros(len(rows.v))
+    zero = np.append(np.full(width - 1, 1e-3), 0.0)
+    if not np.isfinite(log_target(rows, zero, v, delta)):
+        raise Refusal([_no_inverse()])
+
+    def fall(at: Floats) -> float:
+        trial = delta.copy()
+        value = log_target(rows, at, v, trial)
+        if not np.isfinite(value):
+            return 1e10
+        delta[:] = trial
+        return -value
+
+    start = np.append(0.5 * rows.taste, np.log(0.5 * rows.scale[0]))
+    bounds = [*((0.0, LARGEST * scale) for scale in rows.taste), (-12.0, 5.0)]
+    found = optimize.minimize(fall, start, method="L-BFGS-B", bounds=bounds, options={"eps": 1e-5, "maxiter": 60})
+    at = np.asarray(found.x, dtype=np.float64)
+    value = fall(at)
+    step = np.append(0.02 * rows.taste, 0.02)
+    curvature = np.empty((width, width))
+    for a in range(width):
+        for b in range(a + 1):
+            one, other = step * (np.arange(width) == a), step * (np.arange(width) == b)
+            corners = [fall(np.append(np.abs(p[:-1]), p[-1])) for p in (at + one + other, at - one - other)]
+            mixed = [fall(np.append(np.abs(p[:-1]), p[-1])) for p in (at + one - other, at - one + other)]
+            curvature[a, b] = curvature[b, a] = (sum(corners) - sum(mixed)) / (4.0 * step[a] * step[b])
+    values, vectors = np.linalg.eigh(curvature * np.outer(step, step))
+    covariance = (vectors / np.clip(values, 1e-4, None)) @ vectors.T * np.outer(step, step)
+    fall(at)
+    return PeopleMode(at=at, covariance=covariance, delta=delta, log_density=-value)
+
+
+def _first_stage(rows: PeopleRows) -> tuple[Floats, Floats]:
+    """Residual and slopes of the first stage by least squares."""
+    slopes = np.linalg.lstsq(rows.z, rows.v, rcond=None)[0] if rows.z.shape[1] else np.zeros(0)
+    return rows.v - rows.z @ slopes, slopes
+
+
+def fit_people_shares(
+    data: ShareData,
+    *,
+    tastes: Sequence[str] = TASTES,
+    instrumented: bool,
+    seed: int,
+    priors: SharePriors | None = None,
+    people: int = PEOPLE,
+    draws: int = 1000,
+    tune: int = TUNE,
+    chains: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> PeopleSharePosterior:
+    """Posterior of a share logit in which people of one market differ.
+
+    Parameters
+    ----------
+    data : ShareData
+    tastes : sequence of str
+        What people differ in: ``price``, ``constant``, attributes and controls of the data.
+    instrumented : bool
+        Model price beside shares; needs instruments.
+    seed : int
+    priors : SharePriors, optional
+    people : int
+        Persons that stand for everybody, spread evenly.
+    draws, tune, chains : int
+    progress : callable, optional
+        Told now and then the iterations done and in all.
+
+    Raises
+    ------
+    Refusal
+        If the sampler did not pass the gate.
+    SpecError
+        If a taste is unknown, or instruments are to be used and there are none.
+
+    References
+    ----------
+    Berry, Levinsohn & Pakes (1995), "Automobile prices in market equilibrium", Econometrica 63(4); Jiang, Manchanda &
+    Rossi (2009), "Bayesian analysis of random coefficient logit models using aggregate data", J. Econometrics 149(2).
+    """
+    priors = priors if priors is not None else SharePriors()
+    rows = pose_people(data, tastes, priors, instrumented=instrumented, people=people, seed=seed)
+    mode = find_mode(rows)
+    report = progress if progress is not None else _silent
+
+    def judged(every: int) -> tuple[_Drawn, Diagnostics]:
+        plan = _Plan(draws=draws, tune=tune, every=every, seed=seed)
+        done = [0] * chains
+
+        def tell(chain: int, kept: int) -> None:
+            done[chain] = kept
+            report(sum(done), chains * (draws * every + tune))
+
+        with ThreadPoolExecutor(max_workers=chains) as pool:
+            found = list(pool.map(lambda chain: _run(rows, mode, plan, chain, tell), range(chains)))
+        drawn = _draws(np.stack(found), rows, data, np.random.default_rng([seed, 2]))
+        return drawn, check_arrays(*drawn.parameters(), SamplerStatistics(divergences=0))
+
+    drawn, diagnostics, _ = lengthen(judged)
+    if not diagnostics.passed:
+        raise Refusal(diagnostics.findings)
+    digest = hashlib.blake2b(repr((priors, seed, tuple(tastes), instrumented, people)).encode(), digest_size=32)
+    for array in (data.share, data.price, data.controls, data.instruments, drawn.elasticity, drawn.product):
+        digest.update(np.ascontiguousarray(array).data)
+    unit = [data.per_elasticity if name == PRICE else 1.0 if name == LEVEL else 1.0 / _column(data, name).std()
+            for name in tastes]  # fmt: skip
+    base = SharePosterior(
+        id=digest.hexdigest(),
+        data=data,
+        hierarchical=False,
+        instrumented=instrumented,
+        elasticity=drawn.elasticity,
+        by_market=None,
+        product=drawn.product,
+        slopes=drawn.slopes / within_products(data, data.controls).std(axis=0),
+        scales=drawn.scales,
+        first_stage=None if drawn.first_stage is None else drawn.first_stage / data.per_elasticity,
+        diagnostics=diagnostics,
+        seed=seed,
+    )
+    return PeopleSharePosterior(
+        base=base, tastes_of=tuple(tastes), spread=drawn.spread * np.array(unit), own=drawn.own, people=people
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    draws: int
+    tune: int
+    every: int
+    seed: int
+
+
+def _silent(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def _run(rows: PeopleRows, mode: PeopleMode, plan: _Plan, chain: int, tell: Callable[[int, int], None]) -> Floats:
+    """One chain: warm up in two halves, the proposals learnt from each, then keep draws (draw, column)."""
+    rng = np.random.default_rng([plan.seed, chain])
+    state = _start(rows, mode, rng)
+    k = len(rows.taste)
+    columns = k + 1 + len(rows.mean) + 2 * len(rows.count) + (rows.z.shape[1] + 1 if rows.z.shape[1] else 0)
+    done = 0
+    for _ in range(2):
+        seen = np.empty((plan.tune // 2, columns))
+        for first in range(0, len(seen), BLOCK):
+            state.accepted[:] = 0.0
+            part = seen[first : first + BLOCK]
+            advance(rng, rows, state, 1, part)
+            state.step[:] *= np.exp(state.accepted[1] / len(part) - WANTED)
+            done += len(part)
+            tell(chain, done)
+        _learn(state, seen[len(seen) // 4 :, : k + 1])
+    kept = np.empty((plan.draws, columns))
+    for first in range(0, plan.draws, BLOCK):
+        part = kept[first : first + BLOCK]
+        advance(rng, rows, state, plan.every, part)
+        done += len(part) * plan.every
+        tell(chain, done)
+    return kept
+
+
+def _start(rows: PeopleRows, mode: PeopleMode, rng: np.random.Generator) -> PeopleState:
+    """Near the mode, each chain elsewhere; chances of the inversion failing there are those of the mode."""
+    v, slopes = _first_stage(rows)
+    factor = np.linalg.cholesky(mode.covariance)
+    delta, at = mode.delta.copy(), mode.at.copy()
+    for _ in range(20):
+        trial, moved = mode.delta.copy(), mode.at + factor @ rng.standard_normal(len(mode.at))
+        moved[:-1] = np.abs(moved[:-1])
+        if np.isfinite(log_target(rows, moved, v, trial)):
+            delta, at = trial, moved
+            break
+    return PeopleState(
+        at=at,
+        delta=delta,
+        jacobian=np.array([invert_shares(rows.markets, at[:-1], delta)]),
+        v=v,
+        pi=slopes,
+        log_stage=np.array([0.5 * np.log(v @ v / rows.freedom)]),
+        centre=mode.at.copy(),
+        factor=WIDER * factor,
+        step=np.sqrt(np.diag(mode.covariance)),
+        accepted=np.zeros(2),
+    )
+
+
+def _learn(state: PeopleState, seen: Floats) -> None:
+    """Centre and spread of the proposals from draws; what did not move keeps what it has."""
+    sd = seen.std(axis=0)
+    if len(seen) < 10 * seen.shape[1] or not (sd > 0).all():
+        return
+    covariance = np.cov(seen.T) + np.diag(1e-6 * sd**2)
+    state.centre[:] = seen.mean(axis=0)
+    state.factor[:] = WIDER * np.linalg.cholesky(covariance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Drawn:
+    spread: Floats
+    elasticity: Floats
+    slopes: Floats
+    product: Floats
+    scales: dict[str, Floats]
+    first_stage: Floats | None
+    own: Floats
+
+    def parameters(self) -> tuple[Floats, Floats]:
+        """What the gate looks at: everything above products, the worst of those."""
+        upper = [self.spread, self.elasticity[:, :, None], self.slopes]
+        upper += [values[:, :, None] for values in self.scales.values()]
+        upper += [] if self.first_stage is None else [self.first_stage]
+        return np.concatenate(upper, axis=2), self.product
+
+
+def _draws(kept: Floats, rows: PeopleRows, data: ShareData, rng: np.random.Generator) -> _Drawn:
+    """Parameters from the columns that :func:`advance` keeps; what the first stage leaves in the products comes off."""
+    k, own, products, q = len(rows.taste), rows.x.shape[1], len(rows.count), rows.z.shape[1]
+    at = np.cumsum([0, k, 1, len(rows.mean), products, q + 1 if q else 0, products])
+    spread, noise, linear, product, stage, elasticity = (kept[:, :, a:b] for a, b in itertools.pairwise(at))
+    scales = {"noise_sd": np.exp(noise[:, :, 0])}
+    slopes, product, first_stage = linear[:, :, 1:own], product + data.centre, None
+    if q:
+        lam, stage_sd = linear[:, :, own], np.exp(stage[:, :, q])
+        scales |= {"confounding": lam, "price_noise_sd": stage_sd}
+        first_stage = np.ascontiguousarray(stage[:, :, :q])
+        left = (lam * stage_sd)[:, :, None]
+        product = product - left / np.sqrt(rows.count) * rng.standard_normal(product.shape)
+        if own > 1:
+            inverse = np.linalg.inv(np.linalg.cholesky(rows.x[:, 1:].T @ rows.x[:, 1:]))
+            slopes = slopes - left * (rng.standard_normal(slopes.shape) @ inverse)
+    return _Drawn(
+        spread=np.ascontiguousarray(spread),
+        elasticity=np.ascontiguousarray(linear[:, :, 0]),
+        slopes=np.ascontiguousarray(slopes),
+        product=np.ascontiguousarray(product),
+        scales=scales,
+        first_stage=first_stage,
+        own=np.ascontiguousarray(elasticity),
+    )
+
+
+def _no_inverse() -> Finding:
+    return Finding(
+        code="no_inverse",
+        severity="error",
+        message="no mean utilities give these shares, however much alike people are",
+        remedy="look for shares that leave almost nothing to the outside option",
+    )
