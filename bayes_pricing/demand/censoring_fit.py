@@ -27,7 +27,7 @@ from bayes_pricing.demand.row_density import (
 )
 from bayes_pricing.demand.row_start import RowLaw
 from bayes_pricing.demand.spec import DemandSpec
-from bayes_pricing.demand.tree_posterior import price_information
+from bayes_pricing.demand.tree_items import price_information
 from bayes_pricing.demand.tree_prior import build_tree_prior
 from bayes_pricing.errors import Finding, Refusal
 

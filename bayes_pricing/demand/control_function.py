@@ -16,9 +16,8 @@ from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data, kernel
 from bayes_pricing.demand.instruments import InstrumentRows, first_stage, freedom
 from bayes_pricing.demand.nuts import NutsDraws, Run, SamplingPlan, sample_nuts
 from bayes_pricing.demand.spec import DemandSpec
-from bayes_pricing.demand.tree_items import draw_items, own_weights
+from bayes_pricing.demand.tree_items import draw_items, own_weights, price_information
 from bayes_pricing.demand.tree_kernels import Tree, new_work
-from bayes_pricing.demand.tree_posterior import price_information
 from bayes_pricing.demand.tree_prior import (
     TreePrior,
     build_tree_prior,
@@ -27,7 +26,8 @@ from bayes_pricing.demand.tree_prior import (
     theta_size,
     unsigned,
 )
-from bayes_pricing.demand.tree_sampling import Progress, residual_start
+from bayes_pricing.demand.tree_sampling import Progress
+from bayes_pricing.demand.tree_start import residual_start
 
 CONFOUNDING_SD = 3.0
 """Prior sd of lambda, by how much more sales move with the unexplained part of log price than price itself makes them;

@@ -182,7 +182,7 @@ def log_joint(
         for b in range(p):
             push += work.gram[node, r + j, b] * (work.mean[node, b] * strength + work.cov[node, b, r - 1])
         root.push[j] = push
-    marginal_gradient(tree, work, gradient[at : at + groups])
+    marginal_gradient(tree, scales, work, gradient[at : at + groups])
     value += scales_prior(theta, tree, scales, work, gradient)
     for group in range(at, at + groups):
         ratio = math.exp(theta[group]) / scales.noise

@@ -167,12 +167,17 @@ def _parameters(posterior: DemandPosterior) -> list[tuple[str, str, Floats]]:
 
 def _log_likelihood(posterior: DemandPosterior, frame: pl.LazyFrame) -> Floats | None:
     """Log likelihood of all rows under at most `MOST_DRAWS` draws; None where they are too many."""
-    from bayes_pricing.demand.censoring import sold_out_rows  # it loads numba, which doors to saved models do not need
+    # loaded here: they load numba, which doors to saved models do not need
+    from bayes_pricing.demand.censoring import sold_out_rows
+    from bayes_pricing.demand.tree_likelihood import sales_log_likelihood
+    from bayes_pricing.demand.tree_posterior import TreePosterior
 
     gone = sold_out_rows(frame)
     marked = frame.with_columns((pl.lit(value=False) if gone is None else gone).alias("_gone"))
     if int(frame.select(pl.len()).collect(engine="streaming").item()) > MOST_ROWS:
         return None
+    if isinstance(posterior, TreePosterior):
+        return _thin(sales_log_likelihood(posterior))
     rows = marked.collect(engine="streaming")
     total = None
     for start in range(0, rows.height, ROWS_AT_ONCE):

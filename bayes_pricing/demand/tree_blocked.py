@@ -56,12 +56,12 @@ class Records(NamedTuple):
     stats: Floats  # (draws * every, 4)
 
 
-def new_hamiltonian(theta: Floats, target: float) -> Hamiltonian:
-    """Start at `theta` with a unit metric, aiming at acceptance `target`."""
+def new_hamiltonian(theta: Floats, metric: Floats, target: float) -> Hamiltonian:
+    """Start at `theta` with a metric (Cholesky factor of a covariance), aiming at acceptance `target`."""
     size = len(theta)
     return Hamiltonian(
         theta=np.array(theta, dtype=np.float64),
-        metric=np.eye(size),
+        metric=np.array(metric, dtype=np.float64),
         adapt=np.array([0.1, 0.0, 0.0, math.log(1.0), 0.0, 0.0, target]),
         stats=np.zeros(4),
         total=np.zeros(size),

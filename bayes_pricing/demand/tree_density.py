@@ -131,7 +131,7 @@ def log_posterior(theta: Floats, tree: Tree, scales: Scales, work: Work, gradien
     at = fill_components(theta, tree, scales, work)
     groups = theta.shape[0] - at
     total = marginal(tree, scales, work)
-    marginal_gradient(tree, work, gradient[at:])
+    marginal_gradient(tree, scales, work, gradient[at:])
     total += scales_prior(theta, tree, scales, work, gradient)
     for group in range(groups):
         ratio = math.exp(theta[at + group]) / scales.noise

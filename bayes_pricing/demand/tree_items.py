@@ -2,18 +2,69 @@
 
 from __future__ import annotations
 
+import math
+
 import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.tree_draws import counter_of, normal_of
-from bayes_pricing.demand.tree_lanes import Integers, _add, _add_scaled, _factor
+from bayes_pricing.demand.tree_lanes import Integers
 
 LANES = 64
 
 
+@nb.njit(inline="always", error_model="numpy")
+def _set(out, x, y):  # type: ignore[no-untyped-def]
+    for e in range(out.shape[0]):
+        out[e] = x[e] * y[e]
+
+
+@nb.njit(inline="always", error_model="numpy")
+def _add(out, x, y):  # type: ignore[no-untyped-def]
+    for e in range(out.shape[0]):
+        out[e] += x[e] * y[e]
+
+
+@nb.njit(inline="always", error_model="numpy")
+def _take(out, x, y):  # type: ignore[no-untyped-def]
+    for e in range(out.shape[0]):
+        out[e] -= x[e] * y[e]
+
+
+@nb.njit(inline="always", error_model="numpy")
+def _add_scaled(out, v, x):  # type: ignore[no-untyped-def]
+    for e in range(out.shape[0]):
+        out[e] += v * x[e]
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _factor_draws(G, L, weight, F, M, C, W, s):  # type: ignore[no-untyped-def]
+def _factor(M, C, W):  # type: ignore[no-untyped-def]
+    """Inverse Cholesky factors W of M, a lane for every draw."""
+    k = M.shape[0]
+    for a in range(k):
+        for b in range(a + 1):
+            m = M[a, b]
+            for c in range(b):
+                _take(m, C[a, c], C[b, c])
+            if a == b:
+                inverse = W[a, a]
+                for e in range(m.shape[0]):
+                    inverse[e] = 1.0 / math.sqrt(m[e])
+                _set(C[a, a], m, inverse)
+            else:
+                _set(C[a, b], m, W[b, b])
+    for a in range(1, k):
+        for b in range(a):
+            w = W[a, b]
+            w.fill(0.0)
+            for c in range(b, a):
+                _take(w, C[a, c], W[c, b])
+            _set(w, w, W[a, a])
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _factor_draws(G, L, linked, weight, F, M, C, W):  # type: ignore[no-untyped-def]
     """Inverse Cholesky factors of I + w L'G L for one item, a lane for every draw."""
     k = L.shape[0]
     for a in range(k):
@@ -21,7 +72,8 @@ def _factor_draws(G, L, weight, F, M, C, W, s):  # type: ignore[no-untyped-def]
             f = F[a, b]
             f.fill(0.0)
             for c in range(a, k):
-                _add_scaled(f, G[c, b], L[c, a])
+                if linked[c, a]:
+                    _add_scaled(f, G[c, b], L[c, a])
             for e in range(f.shape[0]):
                 f[e] *= weight[e]
     for a in range(k):
@@ -29,12 +81,13 @@ def _factor_draws(G, L, weight, F, M, C, W, s):  # type: ignore[no-untyped-def]
             m = M[a, b]
             m.fill(1.0 if a == b else 0.0)
             for c in range(b, k):
-                _add(m, F[a, c], L[c, b])
-    _factor(M, C, W, s)
+                if linked[c, b]:
+                    _add(m, F[a, c], L[c, b])
+    _factor(M, C, W)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _draw_lanes(G, h, L, weight, x, W, r, u, z, out):  # type: ignore[no-untyped-def]
+def _draw_lanes(G, h, L, linked, weight, x, W, r, u, z, out):  # type: ignore[no-untyped-def]
     """Coefficients x + L W'(w W L'(h - G x) + z) for one item, a lane for every draw; `z` is used up."""
     k, p = L.shape[0], h.shape[0]
     for a in range(k):
@@ -46,7 +99,8 @@ def _draw_lanes(G, h, L, weight, x, W, r, u, z, out):  # type: ignore[no-untyped
     for a in range(k):
         u[a].fill(0.0)
         for c in range(a, k):
-            _add(u[a], L[c, a], r[c])
+            if linked[c, a]:
+                _add(u[a], L[c, a], r[c])
     for a in range(k):
         for c in range(a + 1):
             _add(z[a], W[a, c], u[c])
@@ -58,7 +112,22 @@ def _draw_lanes(G, h, L, weight, x, W, r, u, z, out):  # type: ignore[no-untyped
         for e in range(weight.shape[0]):
             out[a, e] = x[a, e]
         for c in range(a + 1):
-            _add(out[a], L[a, c], u[c])
+            if linked[a, c]:
+                _add(out[a], L[a, c], u[c])
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _linked(chol):  # type: ignore[no-untyped-def]
+    """Which entries of the factors are not zero in every draw: coefficients that correlate with none cost less."""
+    k, draws = chol.shape[0], chol.shape[2]
+    found = np.zeros((k, k), dtype=np.bool_)
+    for a in range(k):
+        for c in range(a + 1):
+            for d in range(draws):
+                if chol[a, c, d] != 0.0:
+                    found[a, c] = True
+                    break
+    return found
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -92,9 +161,9 @@ def draw_items(
     states : array (parents, p, draws)
         Less the prior mean of the root.
     """
-    k, draws = chol.shape[0], chol.shape[2]
+    k, draws, linked = chol.shape[0], chol.shape[2], _linked(chol)
     F, M, C, W = np.zeros((k, k, LANES)), np.zeros((k, k, LANES)), np.zeros((k, k, LANES)), np.zeros((k, k, LANES))
-    r, u, z, s = np.zeros((k, LANES)), np.zeros((k, LANES)), np.zeros((k, LANES)), np.zeros(LANES)
+    r, u, z = np.zeros((k, LANES)), np.zeros((k, LANES)), np.zeros((k, LANES))
     for j in range(chosen.shape[0]):
         i = chosen[j]
         G, h, x = xtx[i], xty[i], states[up[j]]
@@ -102,12 +171,14 @@ def draw_items(
             stop = min(start + LANES, draws)
             n = stop - start
             L, w = chol[:, :, start:stop], weight[column[j], start:stop]
-            _factor_draws(G, L, w, F[:, :, :n], M[:, :, :n], C[:, :, :n], W[:, :, :n], s[:n])
+            _factor_draws(G, L, linked, w, F[:, :, :n], M[:, :, :n], C[:, :, :n], W[:, :, :n])
             for e in range(n):
                 counter = counter_of(seed, first + start + e, i)
                 for a in range(k):
                     z[a, e] = normal_of(np.uint64(counter + np.uint64(a)))
-            _draw_lanes(G, h, L, w, x[:, start:stop], W[:, :, :n], r[:, :n], u[:, :n], z[:, :n], out[j, :, start:stop])
+            _draw_lanes(
+                G, h, L, linked, w, x[:, start:stop], W[:, :, :n], r[:, :n], u[:, :n], z[:, :n], out[j, :, start:stop]
+            )
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -121,20 +192,31 @@ def own_weights(at: int, own: Floats, chol: Floats, weight: Floats, column: Inte
     chol, weight, column, xtx
         As in :func:`draw_items`, for all items in order.
     """
-    k, draws = chol.shape[0], chol.shape[2]
+    k, draws, linked = chol.shape[0], chol.shape[2], _linked(chol)
     F, M, C, W = np.zeros((k, k, LANES)), np.zeros((k, k, LANES)), np.zeros((k, k, LANES)), np.zeros((k, k, LANES))
-    s = np.zeros(LANES)
     for i in range(own.shape[0]):
         total = 0.0
         for start in range(0, draws, LANES):
             stop = min(start + LANES, draws)
             n = stop - start
             w = weight[column[i], start:stop]
-            _factor_draws(xtx[i], chol[:, :, start:stop], w, F[:, :, :n], M[:, :, :n], C[:, :, :n], W[:, :, :n], s[:n])
+            _factor_draws(xtx[i], chol[:, :, start:stop], linked, w, F[:, :, :n], M[:, :, :n], C[:, :, :n], W[:, :, :n])
             for a in range(k):
                 for e in range(n):
                     v = 0.0
-                    for c in range(a + 1):
+                    for c in range(min(a, at) + 1):
                         v += W[a, c, e] * chol[at, c, start + e]
                     total += v * v * w[e]
         out[i] = own[i] * total / draws
+
+
+def price_information(xtx: Floats) -> Floats:
+    """What each item's rows say of its elasticity with its other coefficients free: Schur complements, (items,).
+
+    Exactly zero where nothing but rounding is left.
+    """
+    other = [column for column in range(xtx.shape[1]) if column != 1]
+    cross = xtx[:, 1, other]
+    solution = np.linalg.pinv(xtx[:, other][:, :, other], rcond=1e-10, hermitian=True) @ cross[:, :, None]
+    left = xtx[:, 1, 1] - (cross[:, None, :] @ solution)[:, 0, 0]
+    return np.where(left > 1e-9 * xtx[:, 1, 1], left, 0.0)

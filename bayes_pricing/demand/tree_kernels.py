@@ -107,7 +107,7 @@ def new_work(tree: Tree) -> Work:
         F=np.zeros((k, p + 1)),
         square=np.zeros((5, p, p)),
         line=np.zeros((4, p)),
-        lanes=new_lane_work(k, p, blocks, lanes),
+        lanes=new_lane_work(k, p, blocks, lanes, inner),
     )
 
 
@@ -336,7 +336,7 @@ def _descend(i, up, level, k, p, work):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def marginal_gradient(tree: Tree, work: Work, noise_gradient: Floats) -> None:
+def marginal_gradient(tree: Tree, scales: Scales, work: Work, noise_gradient: Floats) -> None:
     """After :func:`marginal`: sum E[zz'] - I by level into `work.moment`, d/d log noise by group (if any groups)."""
     items, p = tree.xty.shape
     k, moment, mean, cov, parent = tree.k, work.moment, work.mean, work.cov, tree.parent
@@ -352,7 +352,10 @@ def marginal_gradient(tree: Tree, work: Work, noise_gradient: Floats) -> None:
             weighted = tree.yty[i] * math.exp(-2.0 * work.log_noise[i])
             noise_gradient[tree.noise_group[i]] += weighted - tree.count[i]
         _parent_scores(tree, work, noise_gradient, p)
-    items_moments(tree.lanes, work.lanes, mean, cov, moment[0], tree.noise_group, noise_gradient)
+    correlated = scales.correlated
+    items_moments(
+        tree.lanes, work.lanes, work.chol[0], correlated, mean, cov, moment[0], tree.noise_group, noise_gradient
+    )
     for level in range(tree.level_start.shape[0] - 1):
         _mirror(moment, level, k)
 

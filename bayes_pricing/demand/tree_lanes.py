@@ -1,7 +1,21 @@
-"""The items' part of the Gaussian tree, many items side by side: the inner loops run over items, so they vectorise.
+r"""The items' part of the Gaussian tree, many items side by side: the inner loops run over items, so they vectorise.
 
-Items stand in blocks of lanes (padded with items without rows); an array ``(blocks, k, p, lanes)`` holds a `k` by `p`
-matrix per item. The arithmetic is that of one node in :mod:`bayes_pricing.demand.tree_kernels`.
+Items stand in blocks of lanes (padded with items without rows); an array ``(blocks, p + 1, p, lanes)`` holds a matrix
+per item: the lower triangle of the Gram matrix, and below it the information.
+
+An item's effects ``b = x + L z`` are independent standard normals :math:`z_b` along the columns :math:`\ell_b` of `L`,
+so they are integrated out one by one. With `A` the item's Gram matrix over its noise variance, and `h` its information,
+
+.. math:: v_b = A \ell_b, \quad d_b = 1 + \ell_b'v_b, \quad A \leftarrow A - v_b v_b' / d_b, \quad
+          h \leftarrow h - v_b (\ell_b'h) / d_b, \quad \tfrac12 (\ell_b'h)^2 / d_b - \tfrac12 \log d_b,
+
+which leaves the message ``A, h`` about the parent's state `x`, divides by no sd and costs one product per entry of `A`
+and effect; columns of `L` that are zero but for their diagonal (coefficients that correlate with none) cost no more.
+Given a parent state with mean :math:`\bar x` and covariance :math:`R R'` the score of :math:`\Sigma = L L'` is half of
+
+.. math:: \Xi = (h - A \bar x)(h - A \bar x)' + A R R' A - A,
+
+and :math:`\sum (E[zz'] - I) = L' \Xi L`, of which only entries between coefficients that correlate are needed.
 """
 
 from __future__ import annotations
@@ -16,34 +30,35 @@ from bayes_pricing.data.gram import Floats
 
 Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 MOST_LANES = 64
+PANEL = 4
+SINGULAR = 1e-13
 
 
 class Lanes(NamedTuple):
     """Gram statistics of the items, in lanes."""
 
-    xtx: Floats  # (blocks, p, p, lanes)
-    xty: Floats  # (blocks, p, lanes)
+    stats: Floats  # (blocks, p + 1, p, lanes): lower triangles of X'X, and X'y below
     up: Integers  # (blocks, lanes): parents, counted from the first inner node
+    alone: Integers  # (blocks,): 1 where all lanes have the same parent
 
 
 class LaneWork(NamedTuple):
-    """What the way up leaves for the way down, and scratch."""
+    """What the way up leaves for the way down and for draws, and scratch."""
 
     weight: Floats  # (blocks, lanes): one over the noise variance
-    W: Floats  # (blocks, k, k, lanes)
-    T: Floats  # (blocks, k, p, lanes)
-    t: Floats  # (blocks, k, lanes)
-    M: Floats  # (k, k, lanes)
-    C: Floats  # (k, k, lanes)
-    F: Floats  # (k, p + 1, lanes)
-    mean: Floats  # (p, lanes)
-    cov: Floats  # (p, p, lanes)
-    r: Floats  # (k, lanes)
-    V: Floats  # (k, p, lanes)
-    X: Floats  # (k, k, lanes)
+    A: Floats  # (blocks, p + 1, p, lanes): messages
+    V: Floats  # (blocks, k, p + 1, lanes): v of every effect, l'h last
+    share: Floats  # (blocks, k, lanes): 1 / d of every effect
+    square: Floats  # (blocks, lanes): sum of (l'h)^2 / d
+    U: Floats  # (4, p + 1, lanes)
+    Q: Floats  # (k, p + 1, lanes)
+    R: Floats  # (p, p, lanes): Cholesky factors of parents' covariances
+    x: Floats  # (p, lanes): parents' means, or coefficients
     total: Floats  # (k, k, lanes)
     trace: Floats  # (lanes,)
     s: Floats  # (lanes,)
+    factor: Floats  # (inner nodes and root, p, p)
+    score: Floats  # (2, k, k)
 
 
 def lay_out(xtx: Floats, xty: Floats, up: Integers) -> Lanes:
@@ -51,243 +66,347 @@ def lay_out(xtx: Floats, xty: Floats, up: Integers) -> Lanes:
 
     Examples
     --------
-    >>> lay_out(np.ones((70, 2, 2)), np.ones((70, 2)), np.zeros(70, dtype=np.int64)).xtx.shape
-    (2, 2, 2, 40)
+    >>> lay_out(np.ones((70, 2, 2)), np.ones((70, 2)), np.zeros(70, dtype=np.int64)).stats.shape
+    (2, 3, 2, 40)
     """
     items, p = xty.shape
     blocks = -(-items // MOST_LANES)
     width = (items + blocks - 1) // blocks
     lanes = (width + 7) // 8 * 8
-    padded = np.zeros((blocks * lanes, p, p + 1))
-    padded[:items, :, :p], padded[:items, :, p] = xtx, xty
-    by_block = np.ascontiguousarray(padded.reshape(blocks, lanes, p, p + 1).transpose(0, 2, 3, 1))
-    parents = np.zeros(blocks * lanes, dtype=np.int64)
+    padded = np.zeros((blocks * lanes, p + 1, p))
+    padded[:items, :p], padded[:items, p] = xtx, xty
+    parents = np.full(blocks * lanes, up[-1], dtype=np.int64)
     parents[:items] = up
+    by_block = parents.reshape(blocks, lanes)
     return Lanes(
-        xtx=np.ascontiguousarray(by_block[:, :, :p]),
-        xty=np.ascontiguousarray(by_block[:, :, p]),
-        up=parents.reshape(blocks, lanes),
+        stats=np.ascontiguousarray(padded.reshape(blocks, lanes, p + 1, p).transpose(0, 2, 3, 1)),
+        up=by_block,
+        alone=(by_block == by_block[:, :1]).all(axis=1).astype(np.int64),
     )
 
 
-def new_lane_work(k: int, p: int, blocks: int, lanes: int) -> LaneWork:
-    """Scratch for so many lanes."""
+def new_lane_work(k: int, p: int, blocks: int, lanes: int, inner: int) -> LaneWork:
+    """Scratch for so many lanes under so many inner nodes (the root counted)."""
     return LaneWork(
         weight=np.ones((blocks, lanes)),
-        W=np.zeros((blocks, k, k, lanes)),
-        T=np.zeros((blocks, k, p, lanes)),
-        t=np.zeros((blocks, k, lanes)),
-        M=np.zeros((k, k, lanes)),
-        C=np.zeros((k, k, lanes)),
-        F=np.zeros((k, p + 1, lanes)),
-        mean=np.zeros((p, lanes)),
-        cov=np.zeros((p, p, lanes)),
-        r=np.zeros((k, lanes)),
-        V=np.zeros((k, p, lanes)),
-        X=np.zeros((k, k, lanes)),
+        A=np.zeros((blocks, p + 1, p, lanes)),
+        V=np.zeros((blocks, k, p + 1, lanes)),
+        share=np.zeros((blocks, k, lanes)),
+        square=np.zeros((blocks, lanes)),
+        U=np.zeros((PANEL, p + 1, lanes)),
+        Q=np.zeros((k, p + 1, lanes)),
+        R=np.zeros((p, p, lanes)),
+        x=np.zeros((p, lanes)),
         total=np.zeros((k, k, lanes)),
         trace=np.zeros(lanes),
         s=np.zeros(lanes),
+        factor=np.zeros((inner, p, p)),
+        score=np.zeros((2, k, k)),
     )
 
 
-@nb.njit(inline="always", error_model="numpy")
-def _set(out, x, y):  # type: ignore[no-untyped-def]
-    for e in range(out.shape[0]):
-        out[e] = x[e] * y[e]
-
-
-@nb.njit(inline="always", error_model="numpy")
-def _add(out, x, y):  # type: ignore[no-untyped-def]
-    for e in range(out.shape[0]):
-        out[e] += x[e] * y[e]
-
-
-@nb.njit(inline="always", error_model="numpy")
-def _take(out, x, y):  # type: ignore[no-untyped-def]
-    for e in range(out.shape[0]):
-        out[e] -= x[e] * y[e]
-
-
-@nb.njit(inline="always", error_model="numpy")
-def _add_scaled(out, v, x):  # type: ignore[no-untyped-def]
-    for e in range(out.shape[0]):
-        out[e] += v * x[e]
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _project(G, h, weight, L, F, M):  # type: ignore[no-untyped-def]
-    """F = L'[G_b h_b] times the weight, and M = I + L'G L (lower triangle), for one block."""
-    k, p = L.shape[0], h.shape[0]
-    for a in range(k):
-        for b in range(p + 1):
-            f = F[a, b]
-            f.fill(0.0)
-            for c in range(a, k):
-                if L[c, a] != 0.0:
-                    _add_scaled(f, L[c, a], G[c, b] if b < p else h[c])
-            for e in range(f.shape[0]):
-                f[e] *= weight[e]
-    for a in range(k):
-        for b in range(a + 1):
-            m = M[a, b]
-            m.fill(1.0 if a == b else 0.0)
-            for c in range(b, k):
-                if L[c, b] != 0.0:
-                    _add_scaled(m, L[c, b], F[a, c])
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _factor(M, C, W, s):  # type: ignore[no-untyped-def]
-    """Inverse Cholesky factors W of M, and log|M| summed over the lanes of one block."""
-    k = M.shape[0]
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _along(A, L, b, V, share, s):  # type: ignore[no-untyped-def]
+    """v, and 1 / d into `share`, of effect `b`; the effects since the last update of `A` are taken off; `s` holds d."""
+    k, p, n = L.shape[0], A.shape[1], s.shape[0]
+    for a in range(p + 1):
+        row, column = max(a, b), min(a, b)
+        for e in range(n):
+            V[b, a, e] = L[b, b] * A[row, column, e]
+    for c in range(b + 1, k):
+        if L[c, b] != 0.0:
+            for a in range(p + 1):
+                row, column = max(a, c), min(a, c)
+                for e in range(n):
+                    V[b, a, e] += L[c, b] * A[row, column, e]
+    for j in range(b - b % PANEL, b):
+        s.fill(0.0)
+        for c in range(b, k):
+            if L[c, b] != 0.0:
+                for e in range(n):
+                    s[e] += L[c, b] * V[j, c, e] * share[j, e]
+        for a in range(p + 1):
+            for e in range(n):
+                V[b, a, e] -= s[e] * V[j, a, e]
     s.fill(1.0)
-    for a in range(k):
-        for b in range(a + 1):
-            m = M[a, b]
-            for c in range(b):
-                _take(m, C[a, c], C[b, c])
-            if a == b:
-                inverse = W[a, a]
-                for e in range(m.shape[0]):
-                    s[e] *= m[e]
-                    inverse[e] = 1.0 / math.sqrt(m[e])
-                _set(C[a, a], m, inverse)
-            else:
-                _set(C[a, b], m, W[b, b])
-    for a in range(1, k):
-        for b in range(a):
-            w = W[a, b]
-            w.fill(0.0)
-            for c in range(b, a):
-                _take(w, C[a, c], W[c, b])
-            _set(w, w, W[a, a])
+    for c in range(b, k):
+        if L[c, b] != 0.0:
+            for e in range(n):
+                s[e] += L[c, b] * V[b, c, e]
+    for e in range(n):
+        share[b, e] = 1.0 / s[e]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _update(A, V, share, U, start, stop):  # type: ignore[no-untyped-def]
+    """Take effects `start` to `stop` out of `A`: four in one pass over it, or one by one."""
+    p, n = A.shape[1], A.shape[2]
+    for j in range(stop - start):
+        for a in range(p + 1):
+            for e in range(n):
+                U[j, a, e] = V[start + j, a, e] * share[start + j, e]
+    if stop - start == PANEL:
+        for a in range(p + 1):
+            for c in range(min(a + 1, p)):
+                for e in range(n):
+                    A[a, c, e] -= (
+                        U[0, a, e] * V[start, c, e]
+                        + U[1, a, e] * V[start + 1, c, e]
+                        + U[2, a, e] * V[start + 2, c, e]
+                        + U[3, a, e] * V[start + 3, c, e]
+                    )
+        return
+    for j in range(stop - start):
+        for a in range(p + 1):
+            for c in range(min(a + 1, p)):
+                for e in range(n):
+                    A[a, c, e] -= U[j, a, e] * V[start + j, c, e]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _eliminate(S, weight, L, A, V, share, square, U, s, product):  # type: ignore[no-untyped-def]
+    """Integrate the effects of one block's items out; return the sum of log d."""
+    k, p, n = L.shape[0], A.shape[1], weight.shape[0]
+    for a in range(p + 1):
+        for c in range(min(a + 1, p)):
+            for e in range(n):
+                A[a, c, e] = S[a, c, e] * weight[e]
+    square.fill(0.0)
+    product.fill(1.0)
+    for start in range(0, k, PANEL):
+        stop = min(start + PANEL, k)
+        for b in range(start, stop):
+            _along(A, L, b, V, share, s)
+            for e in range(n):
+                product[e] *= s[e]
+                square[e] += V[b, p, e] * V[b, p, e] * share[b, e]
+        _update(A, V, share, U, start, stop)
     log_det = 0.0
-    for e in range(s.shape[0]):
-        log_det += math.log(s[e])
+    for e in range(n):
+        log_det += math.log(product[e])
     return log_det
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _send(G, h, weight, W, F, T, t, up, s, gram, info):  # type: ignore[no-untyped-def]
-    """T and t of one block, its messages to the parents (lower triangles), and the sum of t't."""
-    k, p = T.shape[0], h.shape[0]
-    for a in range(k):
-        for b in range(p + 1):
-            out = T[a, b] if b < p else t[a]
-            out.fill(0.0)
-            for c in range(a + 1):
-                _add(out, W[a, c], F[c, b])
-    for a in range(p):
-        for b in range(a + 2):
-            _set(s, G[a, b] if b <= a else h[a], weight)
-            for c in range(k):
-                _take(s, T[c, a], T[c, b] if b <= a else t[c])
-            if b <= a:
-                for e in range(s.shape[0]):
-                    gram[up[e], a, b] += s[e]
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _send_alone(A, up, gram, info):  # type: ignore[no-untyped-def]
+    """Add one block's messages (lower triangles) to what the one parent holds."""
+    p, n = A.shape[1], A.shape[2]
+    for a in range(p + 1):
+        for c in range(min(a + 1, p)):
+            s = 0.0
+            for e in range(n):
+                s += A[a, c, e]
+            if a < p:
+                gram[up, a, c] += s
             else:
-                for e in range(s.shape[0]):
-                    info[up[e], a] += s[e]
-    square = 0.0
-    for a in range(k):
-        for e in range(s.shape[0]):
-            square += t[a, e] * t[a, e]
-    return square
+                info[up, c] += s
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _send(A, up, gram, info):  # type: ignore[no-untyped-def]
+    """Add one block's messages (lower triangles) to what the parents hold."""
+    p, n = A.shape[1], A.shape[2]
+    for a in range(p):
+        for c in range(a + 1):
+            for e in range(n):
+                gram[up[e], a, c] += A[a, c, e]
+    for c in range(p):
+        for e in range(n):
+            info[up[e], c] += A[p, c, e]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def items_up(lanes: Lanes, work: LaneWork, L: Floats, gram: Floats, info: Floats) -> float:
-    """Integrate every item out: add the messages to what the parents hold; return half (t't - log|M|), summed."""
+    """Integrate every item out: add the messages to what the parents hold; return the items' constant."""
     total = 0.0
-    for i in range(lanes.xtx.shape[0]):
-        G, h, weight = lanes.xtx[i], lanes.xty[i], work.weight[i]
-        _project(G, h, weight, L, work.F, work.M)
-        total -= 0.5 * _factor(work.M, work.C, work.W[i], work.s)
-        total += 0.5 * _send(G, h, weight, work.W[i], work.F, work.T[i], work.t[i], lanes.up[i], work.s, gram, info)
+    for i in range(lanes.up.shape[0]):
+        A, V, share, square, up = work.A[i], work.V[i], work.share[i], work.square[i], lanes.up[i]
+        total -= 0.5 * _eliminate(lanes.stats[i], work.weight[i], L, A, V, share, square, work.U, work.s, work.trace)
+        for e in range(up.shape[0]):
+            total += 0.5 * square[e]
+        if lanes.alone[i] == 1:
+            _send_alone(A, up[0], gram, info)
+        else:
+            _send(A, up, gram, info)
     return total
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _gather(up, mean, cov, lane_mean, lane_cov):  # type: ignore[no-untyped-def]
-    """Each lane's parent state: mean and covariance."""
+def _cholesky(A, R):  # type: ignore[no-untyped-def]
+    """Lower Cholesky factor of a covariance that may be singular: columns without a pivot are zero."""
+    p = A.shape[0]
+    for b in range(p):
+        s = A[b, b]
+        for c in range(b):
+            s -= R[b, c] * R[b, c]
+        inverse = 1.0 / math.sqrt(s) if s > SINGULAR * A[b, b] else 0.0
+        for a in range(b, p):
+            s = A[a, b]
+            for c in range(b):
+                s -= R[a, c] * R[b, c]
+            R[a, b] = s * inverse
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _gather(up, mean, factor, x, R):  # type: ignore[no-untyped-def]
+    """Each lane's parent state: mean, and Cholesky factor of the covariance."""
     p = mean.shape[1]
     for a in range(p):
         for e in range(up.shape[0]):
-            lane_mean[a, e] = mean[up[e], a]
-        for b in range(p):
-            for e in range(up.shape[0]):
-                lane_cov[a, b, e] = cov[up[e], a, b]
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _moments(W, T, t, mean, cov, r, V, X, s, total, trace):  # type: ignore[no-untyped-def]
-    """Add E[zz'] (lower triangle) of one block to `total`, lane by lane; its traces into `trace`."""
-    k, p = T.shape[0], T.shape[1]
-    for a in range(k):
-        x = r[a]
-        for e in range(x.shape[0]):
-            x[e] = t[a, e]
-        for b in range(p):
-            _take(x, T[a, b], mean[b])
-            v = V[a, b]
-            v.fill(0.0)
-            for c in range(p):
-                _add(v, T[a, c], cov[c, b])
-    for a in range(k):
+            x[a, e] = mean[up[e], a]
         for b in range(a + 1):
-            x = X[a, b]
-            x.fill(1.0 if a == b else 0.0)
-            _add(x, r[a], r[b])
-            for c in range(p):
-                _add(x, V[a, c], T[b, c])
+            for e in range(up.shape[0]):
+                R[a, b, e] = factor[up[e], a, b]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _push_alone(A, x, R, Q):  # type: ignore[no-untyped-def]
+    """A R and (last) h - A x of one block whose lanes have one parent."""
+    k, p, n = Q.shape[0], A.shape[1], A.shape[2]
+    for a in range(k):
+        for e in range(n):
+            Q[a, p, e] = A[p, a, e]
+        for c in range(p):
+            row, column = max(a, c), min(a, c)
+            for e in range(n):
+                Q[a, p, e] -= x[c] * A[row, column, e]
+        for b in range(p):
+            last = b + 4 * ((p - b) // 4)
+            for c in range(b, last, 4):
+                r0, r1, r2, r3 = R[c, b], R[c + 1, b], R[c + 2, b], R[c + 3, b]
+                i0, i1, i2, i3 = max(a, c), max(a, c + 1), max(a, c + 2), max(a, c + 3)
+                j0, j1, j2, j3 = min(a, c), min(a, c + 1), min(a, c + 2), min(a, c + 3)
+                kept = 0.0 if c == b else 1.0
+                for e in range(n):
+                    Q[a, b, e] = (
+                        kept * Q[a, b, e]
+                        + r0 * A[i0, j0, e]
+                        + r1 * A[i1, j1, e]
+                        + r2 * A[i2, j2, e]
+                        + r3 * A[i3, j3, e]
+                    )
+            for c in range(last, p):
+                row, column, kept = max(a, c), min(a, c), 0.0 if c == b else 1.0
+                for e in range(n):
+                    Q[a, b, e] = kept * Q[a, b, e] + R[c, b] * A[row, column, e]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _push(A, x, R, Q):  # type: ignore[no-untyped-def]
+    """A R and (last) h - A x of one block."""
+    k, p, n = Q.shape[0], A.shape[1], A.shape[2]
+    for a in range(k):
+        for e in range(n):
+            Q[a, p, e] = A[p, a, e]
+        for c in range(p):
+            row, column = max(a, c), min(a, c)
+            for e in range(n):
+                Q[a, p, e] -= x[c, e] * A[row, column, e]
+            for b in range(c + 1):
+                kept = 0.0 if c == b else 1.0
+                for e in range(n):
+                    Q[a, b, e] = kept * Q[a, b, e] + R[c, b, e] * A[row, column, e]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _scores(A, Q, sigma, correlated, s, total, trace):  # type: ignore[no-untyped-def]
+    """Add what is needed of one block's Xi (lower triangle) to `total`, lane by lane; tr(Sigma Xi) into `trace`."""
+    k, columns, n = Q.shape[0], Q.shape[1], Q.shape[2]
     trace.fill(0.0)
     for a in range(k):
-        for b in range(k):
-            v = V[a, b]
-            v.fill(0.0)
-            for c in range(b, k):
-                _add(v, X[a, c] if c <= a else X[c, a], W[c, b])
-    for a in range(k):
-        for b in range(a + 1):
-            s.fill(0.0)
-            for c in range(a, k):
-                _add(s, W[c, a], V[c, b])
-            sums = total[a, b]
-            for e in range(s.shape[0]):
-                sums[e] += s[e]
-        for e in range(s.shape[0]):
-            trace[e] += s[e]
+        for c in range(0 if a < correlated else a, a + 1):
+            for e in range(n):
+                s[e] = -A[a, c, e]
+            last = 4 * (columns // 4)
+            for b in range(0, last, 4):
+                for e in range(n):
+                    s[e] += (
+                        Q[a, b, e] * Q[c, b, e]
+                        + Q[a, b + 1, e] * Q[c, b + 1, e]
+                        + Q[a, b + 2, e] * Q[c, b + 2, e]
+                        + Q[a, b + 3, e] * Q[c, b + 3, e]
+                    )
+            for b in range(last, columns):
+                for e in range(n):
+                    s[e] += Q[a, b, e] * Q[c, b, e]
+            share = sigma[a, c] if a == c else 2.0 * sigma[a, c]
+            for e in range(n):
+                total[a, c, e] += s[e]
+                trace[e] += share * s[e]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def items_moments(
     lanes: Lanes,
     work: LaneWork,
+    L: Floats,
+    correlated: int,
     mean: Floats,
     cov: Floats,
     moment: Floats,
     noise_group: Integers,
     noise_gradient: Floats,
 ) -> None:
-    """Write the items' sum of E[zz'] - I (lower triangle) into `moment`; take traces and t't off the noise gradient."""
-    k, items = work.t.shape[1], noise_group.shape[0]
+    """Write the items' sum of E[zz'] - I (lower triangle) into `moment`; take traces and t't off the noise gradient.
+
+    Of coefficients past the first `correlated` only the diagonal is right.
+    """
+    k, items, groups = L.shape[0], noise_group.shape[0], noise_gradient.shape[0]
+    xi, sigma = work.score[0], work.score[1]
+    for a in range(k):
+        for b in range(a + 1):
+            s = 0.0
+            for c in range(b + 1):
+                s += L[a, c] * L[b, c]
+            sigma[a, b] = s
+    done = -1
     work.total.fill(0.0)
-    at = 0
     for i in range(lanes.up.shape[0]):
-        _gather(lanes.up[i], mean, cov, work.mean, work.cov)
-        T, t = work.T[i], work.t[i]
-        _moments(work.W[i], T, t, work.mean, work.cov, work.r, work.V, work.X, work.s, work.total, work.trace)
-        for e in range(lanes.up.shape[1]):
-            if at < items and noise_gradient.shape[0] > 0:
-                s = work.trace[e] - k
-                for a in range(k):
-                    s += t[a, e] * t[a, e]
-                noise_gradient[noise_group[at]] -= s
-            at += 1
+        A, up = work.A[i], lanes.up[i]
+        if lanes.alone[i] == 1:
+            if up[0] != done:
+                done = up[0]
+                _cholesky(cov[done], work.factor[done])
+            _push_alone(A, mean[done], work.factor[done], work.Q)
+        else:
+            _gather_factors(up, cov, work.factor)
+            _gather(up, mean, work.factor, work.x, work.R)
+            _push(A, work.x, work.R, work.Q)
+        _scores(A, work.Q, sigma, correlated, work.s, work.total, work.trace)
+        if groups > 0:
+            first = i * up.shape[0]
+            for e in range(min(up.shape[0], items - first)):
+                noise_gradient[noise_group[first + e]] -= work.trace[e] + work.square[i, e]
     for a in range(k):
         for b in range(a + 1):
             s = 0.0
             for e in range(work.total.shape[2]):
                 s += work.total[a, b, e]
-            moment[a, b] = s - at if a == b else s
+            xi[a, b] = xi[b, a] = s
+    _between(L, xi, sigma, moment)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _gather_factors(up, cov, factor):  # type: ignore[no-untyped-def]
+    """Cholesky factors of a block's parents' covariances; items of one parent mostly stand side by side."""
+    for e in range(up.shape[0]):
+        if e == 0 or up[e] != up[e - 1]:
+            _cholesky(cov[up[e]], factor[up[e]])
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _between(L, xi, scratch, moment):  # type: ignore[no-untyped-def]
+    """The lower triangle of L' xi L."""
+    k = L.shape[0]
+    for a in range(k):
+        for b in range(k):
+            s = 0.0
+            for c in range(b, k):
+                s += xi[a, c] * L[c, b]
+            scratch[a, b] = s
+    for a in range(k):
+        for b in range(a + 1):
+            s = 0.0
+            for c in range(a, k):
+                s += L[c, a] * scratch[c, b]
+            moment[a, b] = s

@@ -86,53 +86,62 @@ def _log_scale_density(x, n, low, high, precision, mean):  # type: ignore[no-unt
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _draw_in_lane(i, e, W, T, t, chol, states, up, z, k, p):  # type: ignore[no-untyped-def]
-    """Turn standard normals `z` into an item's coefficients given its parent's state: x + L W'(t - T x + z)."""
-    for a in range(k):
-        s = t[i, a, e] + z[a]
-        for b in range(p):
-            s -= T[i, a, b, e] * states[up, b]
-        z[a] = s
-    for a in range(k):
-        s = 0.0
-        for c in range(a, k):
-            s += W[i, c, a, e] * z[c]
-        z[a] = s
-    for a in range(k - 1, -1, -1):
-        s = states[up, a]
-        for c in range(a + 1):
-            s += chol[0, a, c] * z[c]
-        z[a] = s
+def _draw_block(up, V, share, L, states, s, x, z):  # type: ignore[no-untyped-def]
+    """Coefficients of one block given their parents' states, into `x`, from standard normals: last effect first."""
+    k, p, n = L.shape[0], x.shape[0], up.shape[0]
+    for a in range(p):
+        for e in range(n):
+            x[a, e] = states[up[e], a]
+    for b in range(k - 1, -1, -1):
+        for e in range(n):
+            s[e] = V[b, p, e]
+        for c in range(p):
+            for e in range(n):
+                s[e] -= V[b, c, e] * x[c, e]
+        for e in range(n):
+            s[e] = share[b, e] * s[e] + math.sqrt(share[b, e]) * z[b, e]
+        for c in range(b, k):
+            if L[c, b] != 0.0:
+                for e in range(n):
+                    x[c, e] += L[c, b] * s[e]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _residual_squares(S, x, s, out):  # type: ignore[no-untyped-def]
+    """What coefficients `x` add to one block's sums of squares: x'Gx - 2h'x."""
+    p, n = x.shape
+    out.fill(0.0)
+    for a in range(p):
+        for e in range(n):
+            s[e] = S[a, a, e] * x[a, e] - 2.0 * S[p, a, e]
+        for b in range(a):
+            for e in range(n):
+                s[e] += 2.0 * S[a, b, e] * x[b, e]
+        for e in range(n):
+            out[e] += s[e] * x[a, e]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def draw_coefficients_and_noise(rng, draw_seed, iteration, tree, work, state):  # type: ignore[no-untyped-def]
     """All coefficients given the hyper-parameters (after `marginal`), then every item's log noise sd given them."""
-    items, p = tree.xty.shape
-    k = tree.k
-    states, z = state.states, work.line[1]
-    draw_upper(draw_seed, iteration, tree, work, states)
-    W, T, t, width = work.lanes.W, work.lanes.T, work.lanes.t, tree.lanes.up.shape[1]
-    chol, parent, xtx, xty = work.chol, tree.parent, tree.xtx, tree.xty
+    items, width = tree.xty.shape[0], tree.lanes.up.shape[1]
+    lanes, found, L = tree.lanes, work.lanes, work.chol[0]
+    draw_upper(draw_seed, iteration, tree, work, state.states)
     precision = math.exp(-2.0 * state.spread[0])
-    for i in range(items):
-        up = parent[i] - items
-        for a in range(k):
-            z[a] = rng.standard_normal()
-        _draw_in_lane(i // width, i % width, W, T, t, chol, states, up, z, k, p)
-        for a in range(k, p):
-            z[a] = states[up, a]
-        rss = tree.yty[i]
-        for a in range(p):
-            s = -2.0 * xty[i, a]
-            for b in range(p):
-                s += xtx[i, a, b] * z[b]
-            rss += z[a] * s
-        state.residual[i] = max(rss, 0.0)
-        mean = state.typical[tree.noise_group[i]]
-        work.log_noise[i] = draw_log_scale(
-            rng, tree.count[i], state.residual[i], 0.0, precision, mean, work.log_noise[i]
-        )
+    z = found.Q[0]
+    for block in range(lanes.up.shape[0]):
+        first = block * width
+        count = min(width, items - first)
+        for e in range(count):
+            for a in range(L.shape[0]):
+                z[a, e] = rng.standard_normal()
+        _draw_block(lanes.up[block], found.V[block], found.share[block], L, state.states, found.s, found.x, z)
+        _residual_squares(lanes.stats[block], found.x, found.s, found.trace)
+        for e in range(count):
+            i = first + e
+            state.residual[i] = max(tree.yty[i] + found.trace[e], 0.0)
+            mean, square = state.typical[tree.noise_group[i]], state.residual[i]
+            work.log_noise[i] = draw_log_scale(rng, tree.count[i], square, 0.0, precision, mean, work.log_noise[i])
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")

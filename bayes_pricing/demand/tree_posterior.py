@@ -20,7 +20,7 @@ from bayes_pricing.demand.cross_prices import cross_matrix
 from bayes_pricing.demand.gaussian_tree import TreeData
 from bayes_pricing.demand.nuts import available_cores
 from bayes_pricing.demand.spec import DemandSpec
-from bayes_pricing.demand.tree_items import draw_items, own_weights
+from bayes_pricing.demand.tree_items import draw_items, own_weights, price_information
 from bayes_pricing.demand.tree_kernels import Tree
 from bayes_pricing.demand.tree_layout import correlation_factor, pair_names
 from bayes_pricing.demand.tree_prior import TreePrior
@@ -312,6 +312,12 @@ class TreePosterior:
         known = new_attributes(self.items, self.spec.attributes, attributes)
         return drawn.copy(data=self._explained(drawn.to_numpy()[:, :, None], (known - usual)[None])[:, :, 0])
 
+    def own_draws(self, units: Sequence[str]) -> tuple[Floats, Floats]:
+        """Draws of items' coefficients (item, chain * draw, k), less what attributes explain; of their noise sds."""
+        chosen = self._positions("item", self.data.gram.items, units)
+        own = np.moveaxis(self._flat(self._draw_items(chosen)), 1, 0)
+        return own, np.exp(self._log_noise(chosen)).T
+
     def to_arrays(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Numbers, and what JSON can hold of the rest; with `items` all that reading back (`tree_fit`) needs."""
         arrays: dict[str, Array] = {}
@@ -394,15 +400,3 @@ class TreePosterior:
 
 
 PRIOR_NUMBERS = ("noise_scale", "noise_spread_scale", "concentration")
-
-
-def price_information(xtx: Floats) -> Floats:
-    """What each item's rows say of its elasticity with its other coefficients free: Schur complements, (items,).
-
-    Exactly zero where nothing but rounding is left.
-    """
-    other = [column for column in range(xtx.shape[1]) if column != 1]
-    cross = xtx[:, 1, other]
-    solution = np.linalg.pinv(xtx[:, other][:, :, other], rcond=1e-10, hermitian=True) @ cross[:, :, None]
-    left = xtx[:, 1, 1] - (cross[:, None, :] @ solution)[:, 0, 0]
-    return np.where(left > 1e-9 * xtx[:, 1, 1], left, 0.0)

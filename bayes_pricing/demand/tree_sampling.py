@@ -17,6 +17,7 @@ from bayes_pricing.demand.tree_blocked import Records, new_hamiltonian, run_chai
 from bayes_pricing.demand.tree_kernels import Tree, new_work
 from bayes_pricing.demand.tree_noise import new_noise_state
 from bayes_pricing.demand.tree_prior import TreePrior
+from bayes_pricing.demand.tree_start import find_start, residual_start
 
 Progress = Callable[[int, int], None]
 TARGET_ACCEPTANCE = (0.8, 0.95, 0.99)
@@ -101,24 +102,6 @@ def sample_tree(
     return replace(result, seconds=time.perf_counter() - started)
 
 
-def residual_start(tree: Tree) -> tuple[float, Floats]:
-    """Log residual sd of least squares by item: pooled, and each item's own drawn towards it by ten rows' worth."""
-    solution = np.linalg.pinv(tree.xtx, rcond=1e-10, hermitian=True) @ tree.xty[:, :, None]
-    rss = np.maximum(tree.yty - (tree.xty[:, None, :] @ solution)[:, 0, 0], 0.0)
-    freedom = np.maximum(tree.count - tree.k, 0.0)
-    pooled = (rss.sum() + 1e-6) / max(float(freedom.sum()), 1.0)
-    own = (rss + 10.0 * pooled) / (freedom + 10.0)
-    return float(0.5 * np.log(pooled)), 0.5 * np.log(own)
-
-
-def _start(prior: TreePrior, groups: int, log_noise: float, rng: np.random.Generator) -> Floats:
-    """Half the prior scales, no correlation, the pooled residual sd; jittered so that chains start apart."""
-    theta = rng.normal(scale=0.3, size=prior.layout.size)
-    sds, _, tied = prior.layout.split(theta)
-    sds[...], tied[...] = 0.5 * np.exp(sds), 0.5 * np.exp(tied)
-    return np.concatenate([theta, log_noise + rng.normal(scale=0.1, size=groups)])
-
-
 def _run_chains(
     data: TreeData, prior: TreePrior, tree: Tree, plan: SamplingPlan, target: float, progress: Progress | None
 ) -> TreeDraws:
@@ -128,12 +111,13 @@ def _run_chains(
     records = [_new_records(tree, plan, sampled, apart) for _ in range(plan.chains)]
     counters = np.zeros((plan.chains, 2), dtype=np.int64)
     pooled, own = residual_start(tree)
+    start = find_start(tree, prior, sampled - size, pooled, own)
     children = np.random.SeedSequence(plan.seed).spawn(plan.chains)
 
     def run(chain: int) -> None:
         rng = np.random.default_rng(children[chain])
         work, noise = new_work(tree), new_noise_state(tree, apart)
-        state = new_hamiltonian(_start(prior, sampled - size, pooled, rng), target)
+        state = new_hamiltonian(start.mode + start.factor @ rng.standard_normal(sampled), start.factor, target)
         work.log_noise[:] = own + rng.normal(scale=0.1, size=len(own))
         noise.typical[:] = pooled + rng.normal(scale=0.1, size=apart)
         noise.spread[0] = np.log(0.5 * prior.noise_spread_scale) + rng.normal(scale=0.1)

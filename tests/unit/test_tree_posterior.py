@@ -12,8 +12,9 @@ from bayes_pricing.demand.gaussian_tree import kernel_tree
 from bayes_pricing.demand.spec import NoiseBy
 from bayes_pricing.demand.tree_draws import draw_uppers
 from bayes_pricing.demand.tree_fit import build_tree_posterior, from_arrays
+from bayes_pricing.demand.tree_items import price_information
 from bayes_pricing.demand.tree_kernels import new_work
-from bayes_pricing.demand.tree_posterior import TreePosterior, price_information
+from bayes_pricing.demand.tree_posterior import TreePosterior
 from bayes_pricing.demand.tree_sampling import TreeDraws
 from bayes_pricing.errors import SpecError
 from tests.trees import make_market
