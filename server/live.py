@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -25,9 +26,9 @@ OTHERS_KEPT = 4
 
 @dataclass(slots=True)
 class Ready:
-    """One item's recommendation as it goes out: bytes, tag, and the audit's id once it was served."""
+    """What is known of one item's recommendation: its place, tag and advice, and the audit's id once it was served."""
 
-    content: bytes
+    place: int
     tag: str
     action: str
     audit_id: str | None = None
@@ -51,18 +52,17 @@ class Served:
     ready: dict[str, Ready] = field(default_factory=dict)
     explained: OrderedDict[str, tuple[bytes, str]] = field(default_factory=OrderedDict)
 
-    def recommendation(self, item: str) -> Ready | None:
-        """The ready answer of an item; None where the model does not know it."""
+    def recommendation(self, item: str) -> tuple[Ready, bytes] | None:
+        """The ready answer of an item and its bytes, put together from the mapped file; None for an unknown item."""
         found = self.ready.get(item)
+        place = self.model.place.get(item) if found is None else found.place
+        if place is None:
+            return None
+        content = b"%b,%b}" % (self.start, decision_part(self.model, place))
         if found is None:
-            place = self.model.place.get(item)
-            if place is None:
-                return None
-            content = b"%b,%b}" % (self.start, decision_part(self.model, place))
-            found = self.ready[item] = Ready(
-                content=content, tag=content_tag(content), action=action_of(self.model.recommendations[place])
-            )
-        return found
+            action = sys.intern(action_of(self.model.recommendations[place]))
+            found = self.ready[item] = Ready(place=place, tag=content_tag(content), action=action)
+        return found, content
 
 
 class LiveModels:

@@ -48,6 +48,7 @@ FINDINGS = Counter("bp_findings", "Findings served with answers, by code.", ("co
 LOADED = Gauge(
     "bp_model_loaded_timestamp_seconds", "When a process last loaded the model.", ("model",), multiprocess_mode="max"
 )
+WARM = Gauge("bp_processes_warm", "Processes that have all loaded that live answers need.", multiprocess_mode="livesum")
 LOAD_SECONDS = Gauge("bp_model_load_seconds", "Time the last load took.", ("model",), multiprocess_mode="max")
 
 
@@ -71,6 +72,11 @@ def set_model(model_id: str, loaded_at: datetime | None, load_seconds: float) ->
     """Say which model this process serves from now on, and how long it took to load."""
     LOADED.labels(model_id).set(time.time() if loaded_at is None else loaded_at.timestamp())
     LOAD_SECONDS.labels(model_id).set(load_seconds)
+
+
+def set_warm() -> None:
+    """Say that this process has loaded all that live answers need."""
+    WARM.set(1.0)
 
 
 def render_metrics(settings: Settings, engine: Engine) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import polars as pl
+from sqlalchemy.engine import Engine
 
 from bayes_pricing.demand.draws_posterior import DrawsPosterior
 from bayes_pricing.demand.spec import DemandSpec
@@ -90,27 +91,42 @@ def made_up_posterior(items: int, *, seed: int) -> DrawsPosterior:
     )
 
 
-def open_rehearsal(folder: Path, items: int, *, seed: int) -> dict[str, str]:
-    """Publish a made-up posterior in a folder, promote it past the gate and make a key for everything.
+def open_rehearsal(folder: Path, items: int, *, seed: int, models: int = 1) -> dict[str, str]:
+    """Publish made-up posteriors in a folder, promote the first past the gate and make a key for everything.
+
+    Parameters
+    ----------
+    folder : Path
+    items : int
+    seed : int
+    models : int
+        How many to publish, each of its own draws.
 
     Returns
     -------
     dict of str to str
-        ``model`` and ``token``.
+        ``model`` (the live one), ``token``, and ``models``: all of them, with commas between.
     """
     settings = Settings(data_dir=folder)
     folder.mkdir(parents=True, exist_ok=True)
-    posterior = made_up_posterior(items, seed=seed)
-    model = publish_posterior(posterior, settings.published_dir)
     engine = open_database(settings.database_url)
-    none = Evidence(diagnostics=None, calibration=None, backtest=None)
-    record_model(engine, model, fit_id=posterior.id, by="rehearsal", evidence=none, about={})
+    published = [_publish(settings, engine, items, seed=seed + place) for place in range(models)]
+    model = published[0]
     promote(engine, "champion", model, expected_version=0, by="rehearsal", reason="made up to rehearse", override=True)
     token = create_key(engine, name="rehearsal", scopes=SCOPES, rate_per_second=1e6, by="rehearsal").token
     engine.dispose()
-    return {"model": model, "token": token}
+    return {"model": model, "token": token, "models": ",".join(published)}
+
+
+def _publish(settings: Settings, engine: Engine, items: int, *, seed: int) -> str:
+    posterior = made_up_posterior(items, seed=seed)
+    model = publish_posterior(posterior, settings.published_dir, seed=seed)
+    none = Evidence(diagnostics=None, calibration=None, backtest=None)
+    record_model(engine, model, fit_id=posterior.id, by="rehearsal", evidence=none, about={})
+    return model
 
 
 if __name__ == "__main__":
-    made = open_rehearsal(Path(sys.argv[1]), int(sys.argv[2]), seed=1)
+    how_many = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+    made = open_rehearsal(Path(sys.argv[1]), int(sys.argv[2]), seed=1, models=how_many)
     sys.stdout.write(msgspec.json.encode(made).decode() + "\n")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,8 +15,9 @@ from sqlalchemy.engine import Engine
 from bayes_pricing.errors import PricingError
 from server.answers import ItemRequest, answer, canonical
 from server.live import LiveModels, Served
+from server.metrics import set_model, set_warm
 from server.problems import Failure
-from server.schemas import Strict
+from server.schemas import MOST_PRICES, Strict, WhatIfRequest
 from server.settings import Settings
 from server.store.audit_writer import AuditWriter
 from server.store.database import open_database
@@ -33,7 +34,8 @@ LIVE_THREADS = 2
 LIVE_WAITING = 64
 """Live answers that may wait for their turn; more are told to come again."""
 
-EXPLANATIONS_KEPT = 2000
+EXPLANATIONS_KEPT = 200
+"""Of one model, some 7 kB each."""
 
 
 @dataclass(eq=False)
@@ -126,21 +128,28 @@ async def serving(app: Litestar) -> AsyncIterator[None]:
 
 
 async def _warm(service: Service, warmed: Callable[[], None] | None) -> None:
-    """As soon as a model is live, load what its first live answer needs before somebody waits for it."""
+    """As soon as a model is live, rehearse live answers in as many threads as give them, before somebody waits."""
     while service.live.champion is None:
         await anyio.sleep(service.settings.poll_seconds)
-    await anyio.to_thread.run_sync(_touch, service.live.champion.model)
+    model = service.live.champion.model
+    await anyio.to_thread.run_sync(_rehearse, model, limiter=service.turns)  # what is loaded is loaded by one
+    async with anyio.create_task_group() as tasks:
+        for _ in range(LIVE_THREADS):
+            tasks.start_soon(partial(anyio.to_thread.run_sync, _rehearse, model, limiter=service.turns))
+    set_warm()
     if warmed is not None:
         warmed()
 
 
-def _touch(model: PublishedModel) -> None:
-    for room in ("bayes_pricing.pricing.explanation", "bayes_pricing.pricing.wording"):
-        importlib.import_module(room)
-    model.posterior.own_data_weight()
+def _rehearse(model: PublishedModel) -> None:
+    """Give the largest answers, which nobody asked for: what they load, and the room they need, is at hand then."""
+    decided = model.decision(model.names[0]).items[0]
+    prices = [decided.current_price * (1.0 + place / MOST_PRICES) for place in range(MOST_PRICES)]
+    tried = WhatIfRequest(item=decided.item, prices=prices)
+    for kind, request in (("what-if", tried), ("explanation", ItemRequest(item=decided.item))):
+        with contextlib.suppress(PricingError):
+            answer(model, kind, canonical(request))
 
 
 def _tell_model(model: PublishedModel, seconds: float) -> None:
-    from server import metrics
-
-    metrics.set_model(model.id, None, seconds)
+    set_model(model.id, None, seconds)

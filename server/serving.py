@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import logging
@@ -31,6 +32,9 @@ LOGGER = logging.getLogger("bayes_pricing.serving")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 LOOK_SECONDS = 0.1
 LOADED_ONCE = ("server.app", "server.metrics", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
+M_ARENA_MAX = -8  # of malloc.h
+MOST_ARENAS = 2
+"""Heaps of a process: else every thread that has ever given a live answer keeps some megabytes of its own."""
 QUICK_DEATH_SECONDS = 2.0
 MOST_QUICK_DEATHS = 5  # in a row, for each worker
 LAST_GRACE_SECONDS = 5.0
@@ -104,10 +108,18 @@ def _prepare(settings: Settings) -> None:
     """Bring the database to its schema, and load the application's code once for all workers."""
     from server.store.database import open_database
 
+    share_heaps()
     for name in LOADED_ONCE:
         importlib.import_module(name)
     open_database(settings.database_url).dispose()
     settle_memory()
+
+
+def share_heaps() -> None:
+    """Let all threads of this process, and of those it forks, share `MOST_ARENAS` heaps; where glibc allocates."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_ARENA_MAX, MOST_ARENAS)
 
 
 def settle_memory() -> None:

@@ -41,16 +41,17 @@ async def read_recommendation(ask: Ask[ModelQuery, None]) -> Reply:
 
 def ready_reply(service: Service, served: Served, item: str) -> Reply | None:
     """A recommendation that lies ready, told to the audit and counted; None where the model has no such item."""
-    ready = served.recommendation(item)
-    if ready is None:
+    found = served.recommendation(item)
+    if found is None:
         return None
+    ready, content = found
     if ready.audit_id is None:
         asked = canonical(ItemRequest(item=item))
-        ready.audit_id = service.audit.served("recommendation", served.model.id, asked, ready.content)
+        ready.audit_id = service.audit.served("recommendation", served.model.id, asked, content)
     else:
         service.audit.again(ready.audit_id)
     count_recommendation(ready.action)
-    return Reply(content=ready.content, headers={"etag": ready.tag, "audit-id": ready.audit_id})
+    return Reply(content=content, headers={"etag": ready.tag, "audit-id": ready.audit_id})
 
 
 async def read_curve(ask: Ask[ModelQuery, None]) -> Reply:

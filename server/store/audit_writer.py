@@ -17,7 +17,9 @@ QUEUE_BYTES = 64_000_000
 FLUSH_SECONDS = 0.2
 COUNTS_EVERY = 5
 """Flushes for each one that writes counts too: those are a row for every item asked for, whatever the pause."""
-IDS_KEPT = 100_000
+IDS_KEPT = 10_000
+"""Ids that are known to be written; one that was forgotten is looked up in the table."""
+MOST_COUNTS = 200_000
 ENTRIES_AT_ONCE = 500
 LOGGER = logging.getLogger("bayes_pricing.audit")
 
@@ -107,7 +109,7 @@ class AuditWriter:
         with self._lock:
             if name not in self._written and name not in self._waiting:
                 size = len(request) + len(answer)
-                if self._waiting_bytes + size > self._queue_bytes or len(self._counts) >= 2 * IDS_KEPT:
+                if self._waiting_bytes + size > self._queue_bytes or len(self._counts) >= MOST_COUNTS:
                     raise StoreUnavailable("The audit cannot be written, and its queue is full; try again shortly.")
                 self._waiting_bytes += size
                 self._waiting[name] = NewEntry(

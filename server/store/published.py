@@ -33,8 +33,8 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 NAMES = "names.json"
 ITEMS = "items.parquet"
-MOST_KEPT = 500
-"""Items whose draws stay at hand for the next live question, some 20 kB each."""
+MOST_KEPT = 32
+"""Items whose draws stay at hand for the next live question, some 40 kB each: those that people are busy with."""
 BLOBS = ("recommendation", "curve", "evidence")
 
 

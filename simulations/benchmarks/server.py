@@ -1,4 +1,4 @@
-"""Speed of the real server: single and bulk recommendations, live questions, start and memory; ratios to a bare app.
+"""Speed of the real server: recommendations, live questions, promotion, start and memory; ratios to a bare app.
 
     python -m simulations.benchmarks.server [--items 2000] [--seconds 10] [--rounds 3]
     python -m simulations.benchmarks.server --soak 600
@@ -12,24 +12,29 @@ is errors and the memory of each process.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import http.client
-import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
+
+from simulations.benchmarks.server_processes import (
+    bare_server,
+    children,
+    get,
+    memory_megabytes,
+    own_kilobytes,
+    post,
+    prepare,
+    serving,
+    wait_warm,
+)
+from simulations.benchmarks.server_switch import measure_switch
 
 WORKERS = 2
 CONNECTIONS = 32
@@ -37,19 +42,8 @@ BULK_ITEMS = 1000
 WHAT_IFS_PER_SECOND = 50
 SOAK_WHAT_IFS_PER_SECOND = 5
 SOAK_LOOKS = 10
-READY_SECONDS = 120.0
-WARM_SECONDS = 8.0
-"""After it is ready a process loads, behind the requests, what its first live answer needs; that is not measured."""
-BARE = """
-import sys, litestar, uvicorn
-@litestar.get("/health/ready", media_type="application/json")
-async def hello() -> bytes:
-    return b'{"hello":"world"}'
-app = litestar.Litestar([hello], openapi_config=None)
-if __name__ == "__main__":
-    uvicorn.run("bare:app", port=int(sys.argv[1]), workers=2, log_level="error", access_log=False)
-"""
-SERVE = "import sys; from bayes_pricing.cli.main import run; run(sys.argv[1:])"
+WHY_EVERY = 5
+SWITCHES = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +68,8 @@ def main() -> None:
         raise SystemExit("wrk is not installed; it is the load generator of this benchmark.")
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        token = prepare(folder / "shop", asked.items)["token"]
+        made = prepare(folder / "shop", asked.items, models=1 if asked.soak else 2)
+        token = made["token"]
         script = folder / "items.lua"
         script.write_text(lua(token, asked.items))
         if asked.soak:
@@ -85,10 +80,13 @@ def main() -> None:
             one = memory_megabytes(process.pid)
         with serving(folder / "shop", WORKERS) as (port, process, ready):
             two = memory_megabytes(process.pid)
-            time.sleep(WARM_SECONDS)
+            wait_warm(port, token, WORKERS)
             with bare_server(folder) as bare:
                 compare(f"http://127.0.0.1:{bare}/health/ready", f"http://127.0.0.1:{port}", script, asked)
             measure_live(port, token, asked)
+            first, second = made["models"].split(",")
+            switches = measure_switch(port, process.pid, token, (first, second), SWITCHES)
+        print(f"promotion to all serving: median {np.median(switches):6.2f} s, worst {max(switches):6.2f} s (limit 2)")
         print(f"start to ready:          {ready:8.2f} s (limit 3)")
         print(f"memory: {one:.0f} MB with one worker, {two:.0f} MB with two: {two - one:+.0f} MB (limit 150)")
 
@@ -122,8 +120,11 @@ def measure_live(port: int, token: str, asked: argparse.Namespace) -> None:
 
 
 def soak(folder: Path, port: int, parent: int, token: str, asked: argparse.Namespace) -> None:
-    """Half the full load for a long time, live questions among it: errors, and what own memory does after a warm-up."""
-    time.sleep(WARM_SECONDS)
+    """Half the full load for a long time, live questions among it: errors, and what own memory does from the start."""
+    wait_warm(port, token, WORKERS)
+    processes = [parent, *children(parent)]
+    start = [own_kilobytes(number) / 1024.0 for number in processes]
+    _show("warm", start)
     script, slow = folder / "items.lua", folder / "half.lua"
     address = f"http://127.0.0.1:{port}"
     full = wrk(address, min(10, asked.soak), script)
@@ -133,62 +134,23 @@ def soak(folder: Path, port: int, parent: int, token: str, asked: argparse.Names
     paced(port, token, names, min(10, asked.soak), SOAK_WHAT_IFS_PER_SECOND)
     with ThreadPoolExecutor(max_workers=2) as pool:
         half = pool.submit(wrk, address, asked.soak, slow)
-        live = pool.submit(paced, port, token, names, asked.soak, SOAK_WHAT_IFS_PER_SECOND)
+        live = pool.submit(paced, port, token, names, asked.soak, SOAK_WHAT_IFS_PER_SECOND, WHY_EVERY)
         seen: list[list[float]] = []
         for part in range(SOAK_LOOKS + 1):
-            seen.append([_own(number) / 1024.0 for number in [parent, *_children(parent)]])
-            print(
-                f"{part * asked.soak // SOAK_LOOKS:5d} s  {'  '.join(f'{size:6.1f} MB' for size in seen[-1])}",
-                flush=True,
-            )
+            seen.append([own_kilobytes(number) / 1024.0 for number in processes])
+            _show(f"{part * asked.soak // SOAK_LOOKS} s", seen[-1])
             time.sleep(asked.soak / SOAK_LOOKS if part < SOAK_LOOKS else 0)
         load, answered = half.result(), live.result()
-    settled = seen[1]  # after a tenth of the time every item has been asked for
-    grown = max(last / first - 1.0 for first, last in zip(settled, seen[-1], strict=True))
+    grown = [max(last / first - 1.0 for first, last in zip(since, seen[-1], strict=True)) for since in (start, seen[1])]
     share, asked_in_all = load.rate / full.rate, load.rate * asked.soak
     print(f"half load:               {load.rate:8,.0f} requests/s ({share:.0%} of full), p99 {load.p99:.2f} ms")
     print(f"errors:                  {load.failed} of {asked_in_all:,.0f}; none of {len(answered)} live questions")
-    print(f"memory:                  {grown:+.1%} in the process that grew most, after a tenth of the time (limit 5 %)")
+    whole, settled = grown
+    print(f"memory, most grown:      {whole:+.1%} since all was loaded (limit 5 %), {settled:+.1%} since a tenth of it")
 
 
-def prepare(folder: Path, items: int) -> dict[str, str]:
-    """A made-up shop with a live model and a key."""
-    command = [sys.executable, "-m", "server.rehearsal", str(folder), str(items)]
-    done = subprocess.run(command, check=True, capture_output=True, env=environment())
-    return msgspec.json.decode(done.stdout, type=dict[str, str])
-
-
-@contextlib.contextmanager
-def serving(folder: Path, workers: int) -> Iterator[tuple[int, subprocess.Popen[bytes], float]]:
-    """The server's own command on a shop; port, process, and seconds from start to ready."""
-    port = free_port()
-    words = ["serve", "--data-dir", str(folder), "--port", str(port), "--workers", str(workers)]
-    room = {
-        "BAYES_PRICING_RATE_PER_SECOND": "1e6",
-        "BAYES_PRICING_RATE_BURST": "1e6",
-        "BAYES_PRICING_LOG_LEVEL": "error",
-    }
-    started = time.perf_counter()
-    command = [sys.executable, "-c", SERVE, *words]
-    process = subprocess.Popen(command, env=environment() | room, stderr=subprocess.DEVNULL)
-    try:
-        wait_ready(port)
-        yield port, process, time.perf_counter() - started
-    finally:
-        stop(process)
-
-
-@contextlib.contextmanager
-def bare_server(folder: Path) -> Iterator[int]:
-    """A hello-world under the same server program; its port."""
-    (folder / "bare.py").write_text(BARE)
-    port = free_port()
-    process = subprocess.Popen([sys.executable, "bare.py", str(port)], cwd=folder, env=environment())
-    try:
-        wait_ready(port)
-        yield port
-    finally:
-        stop(process)
+def _show(when: str, sizes: list[float]) -> None:
+    print(f"{when:>7s}  {'  '.join(f'{size:6.1f} MB' for size in sizes)}", flush=True)
 
 
 def wrk(address: str, seconds: int, script: Path | None) -> Load:
@@ -220,22 +182,11 @@ def lua(token: str, items: int) -> str:
     )
 
 
-def post(port: int, token: str, path: str, body: dict[str, object]) -> float:
-    """Milliseconds of one request on a connection of its own."""
-    started = time.perf_counter()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    connection.request("POST", path, msgspec.json.encode(body), headers)
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
-    if answer.status != 200:
-        raise SystemExit(f"{path} answered {answer.status}: {content[:300]!r}")
-    return 1e3 * (time.perf_counter() - started)
+def paced(port: int, token: str, names: list[str], seconds: int, per_second: int, why_every: int = 0) -> list[float]:
+    """Milliseconds of live what-ifs asked at a steady pace, whether earlier ones were answered or not.
 
-
-def paced(port: int, token: str, names: list[str], seconds: int, per_second: int) -> list[float]:
-    """Milliseconds of live questions asked at a steady pace, whether earlier ones were answered or not."""
+    With `why_every`, the last of every so many is followed by the question why its item's price is what it is.
+    """
     begin = time.perf_counter()
     with ThreadPoolExecutor(max_workers=32) as pool:
         waiting = []
@@ -243,59 +194,9 @@ def paced(port: int, token: str, names: list[str], seconds: int, per_second: int
             time.sleep(max(begin + place / per_second - time.perf_counter(), 0.0))
             body: dict[str, object] = {"item": names[place % len(names)], "prices": np.linspace(8, 12, 41).tolist()}
             waiting.append(pool.submit(post, port, token, "/v1/what-if", body))
+            if why_every and place % why_every == why_every - 1:
+                pool.submit(get, port, token, f"/v1/items/{body['item']}/explanation").result()
         return [asked.result() for asked in waiting]
-
-
-def memory_megabytes(parent: int) -> float:
-    """Memory of a process and its children, what they share counted once."""
-    return sum(_proportional(process) for process in [parent, *_children(parent)]) / 1024.0
-
-
-def environment() -> dict[str, str]:
-    """One thread for each process's arrays."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def wait_ready(port: int) -> None:
-    """Wait for the server to be ready."""
-    end = time.perf_counter() + READY_SECONDS
-    while time.perf_counter() < end:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            connection.request("GET", "/health/ready")
-            if connection.getresponse().status == 200:
-                return
-        time.sleep(0.02)
-    raise SystemExit(f"the server was not ready within {READY_SECONDS} seconds")
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a server and wait for it."""
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=60)
-
-
-def _children(parent: int) -> list[int]:
-    listed = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [found for child in listed for found in (int(child), *_children(int(child)))]
-
-
-def _proportional(process: int) -> float:
-    text = Path(f"/proc/{process}/smaps_rollup").read_text()
-    return float(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
-
-
-def _own(process: int) -> float:
-    """Kilobytes that nobody shares; shares of what others map too change when those others come and go."""
-    text = Path(f"/proc/{process}/smaps_rollup").read_text()
-    return float(sum(int(size) for size in re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+)", text, re.MULTILINE)))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,16 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from litestar.testing import TestClient
+from prometheus_client import generate_latest
 
+from server.answers import answer, canonical
 from server.app import create_app
+from server.schemas import WhatIfRequest
 from server.settings import Settings
+from server.store import published
 from server.store.audit_writer import AuditWriter
 from server.store.database import open_database, reading
 from server.store.tables import audit, audit_counts
@@ -40,6 +45,17 @@ def test_a_process_says_when_it_is_warm(shop: Shop) -> None:
     warm = threading.Event()
     with TestClient(create_app(shop.settings, warmed=warm.set)):
         assert warm.wait(120)
+    assert b"bp_processes_warm 1.0" in generate_latest()
+
+
+def test_what_a_process_keeps_of_a_model_does_not_grow_with_its_items(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "MOST_KEPT", 2)
+    model = published.load_published(shop.settings.published_dir, shop.model)
+    for item in model.names:
+        answer(model, "what-if", canonical(WhatIfRequest(item=item, prices=[5.0])))
+    assert list(model.kept) == list(model.names[-2:])
 
 
 def test_a_process_without_a_model_is_warm_when_one_is_live(tmp_path: Path) -> None:
