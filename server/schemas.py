@@ -207,6 +207,9 @@ class FitRequest(Strict, frozen=True):
     model: Literal["auto", "lognormal", "student-t", "poisson", "negative-binomial"] = "auto"
     noise_by: Literal["common", "category", "item"] | None = None
     randomised_price: bool = False
+    compare_models: Annotated[
+        bool, Meta(description="Fit every family the data allow; `auto` then takes a clearly better one.")
+    ] = False
     terms: Terms = Terms()
     seed: Seed = 1
     draws: Annotated[int, Meta(ge=100, le=10_000, description="Of each chain.")] = 1000

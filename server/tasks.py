@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,6 +47,7 @@ class FitRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     model: Literal["auto", "lognormal", "student-t", "poisson", "negative-binomial"] = "auto"
     noise_by: Literal["common", "category", "item"] | None = None
     randomised_price: bool = False
+    compare_models: bool = False
     terms: dict[str, Any] = {}
     seed: int = 1
     draws: int = 1000
@@ -89,6 +91,7 @@ def fit(run: JobRun) -> Done:
     from bayes_pricing.cli.fit import fit_json
     from bayes_pricing.cli.flags import RoleFlags, SalesFlags, SamplerFlags
     from bayes_pricing.demand.fit import fit_demand
+    from bayes_pricing.demand.model_comparison import MODELS, fit_compared
     from bayes_pricing.gate import fit_evidence
     from server.policies import policy_flags
     from server.store.publishing import publish_model
@@ -99,9 +102,13 @@ def fit(run: JobRun) -> Done:
     sampler = SamplerFlags(draws=asked.draws, tune=asked.tune, chains=asked.chains).settings()
     request = _model_request(asked)
     panel = SalesFlags(sales=str(sales_file(run.settings, asked.sales)), absent=asked.absent).panel(roles)
-    fitted = fit_demand(panel, request, sampler, seed=asked.seed, progress=_part(run, 0.0, 0.45))
+    fitter = fit_compared if asked.compare_models else fit_demand
+    fitted = fitter(panel, request, sampler, seed=asked.seed, progress=_part(run, 0.0, 0.45))
     if not fitted.diagnostics.passed:
         raise Refusal((*fitted.diagnostics.findings, *fitted.findings))
+    if asked.compare_models:  # the family that was found is what is tested
+        spec = fitted.posterior.spec
+        request = replace(request, model="student-t" if spec.errors == "student_t" else MODELS[spec.likelihood])
     champion = _champion(run)
     told = _part(run, 0.45, 0.8, "back-test: ")
     tested = backtest(panel, request, sampler, seed=asked.seed, champion=champion, progress=told)

@@ -16,7 +16,8 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from bayes_pricing.cli.decision_flags import LimitFlags, MoneyFlags
-from bayes_pricing.cli.flags import RoleFlags, TermFlags
+from bayes_pricing.cli.fit import fit
+from bayes_pricing.cli.flags import RoleFlags, SamplerFlags, TermFlags
 from bayes_pricing.cli.read_test import TrialFlags
 from bayes_pricing.demand.design import Model
 from bayes_pricing.experiments import (
@@ -103,6 +104,9 @@ def test_fits_and_read_outs_ask_what_the_shell_asks() -> None:
     assert set(msgspec.to_builtins(schemas.FitRequest(sales="upload:" + "0" * 64))) == set(
         tasks.FitRequest.__struct_fields__
     )
+    asked = set(inspect.signature(fit).parameters) - {"sampler", "choice", "out", "json"}
+    sampler = {flag.name for flag in fields(SamplerFlags)}
+    assert asked | sampler | {"absent", "policy"} == set(schemas.FitRequest.__struct_fields__)
     terms = {flag.name for flag in fields(TermFlags)} - {"cross_prices", "price_curve"}
     assert set(schemas.Terms.__struct_fields__) == terms
     shell = {flag.name for flag in fields(TrialFlags)} - {"data", "query"}
