@@ -1,6 +1,7 @@
 """From a sales file to an explained price over real HTTP with a real worker: by the document alone, and as documented.
 
-The fit is done once: the same sales under the same request are the same job, which is what the examples then find.
+The fit is done once: the same sales under the same request are the same job, which is what the examples then find. So
+all of this file is of one group: a process that took one test alone would open a shop of its own and fit again.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = {"sh": ["sh", "-e", "-c"], "py": [sys.executable, "-c"], "js": ["node", "--input-type=module", "-e"]}
 WORKER = "from bayes_pricing.cli.main import run; run(['worker'])"
 HEADER = "application/json"
+PATIENCE_SECONDS = 600
+"""An end for what never comes; a fit whose kernels have to be compiled first takes minutes on a busy machine."""
+pytestmark = pytest.mark.xdist_group("stranger")
 
 
 def examples() -> list[tuple[str, str]]:
@@ -197,7 +201,7 @@ def test_example(language: str, text: str, running: Running) -> None:
     known = {"ADDRESS": running.address, "KEY": running.shop.token, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [*PROGRAMS[language], text], cwd=running.shop.settings.data_dir, env=os.environ | known,
-        capture_output=True, text=True, check=False, timeout=120,
+        capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "tea 0" in done.stdout
