@@ -1,0 +1,50 @@
+"""What a fit by request hands on to the rooms below."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bayes_pricing import backtest
+from bayes_pricing.demand import model_comparison
+from bayes_pricing.demand.spec import DemandSpec
+from bayes_pricing.errors import Finding, Refusal
+from server.settings import Settings
+from server.store.database import open_database
+from server.store.jobs import find_job, submit_job
+from server.tasks import HANDLERS
+from server.worker import run_worker
+
+SALES = "item,category,period,price,quantity\ntea,drinks,1,9.5,120\ntea,drinks,2,9.0,140\n"
+
+
+def test_the_family_that_a_comparison_found_is_the_one_that_is_tested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def compared(panel: Any, request: Any, *others: Any, **named: Any) -> Any:
+        asked.append(request.model)
+        spec = DemandSpec(likelihood="lognormal", levels=("category",), errors="student_t")
+        return SimpleNamespace(diagnostics=SimpleNamespace(passed=True), posterior=SimpleNamespace(spec=spec))
+
+    def tested(panel: Any, request: Any, *others: Any, **named: Any) -> Any:
+        asked.append(request.model)
+        raise Refusal([Finding(code="far_enough", severity="error", message="seen", remedy="none")])
+
+    monkeypatch.setattr(model_comparison, "fit_compared", compared)
+    monkeypatch.setattr(backtest, "backtest", tested)
+    settings = Settings(data_dir=tmp_path)
+    settings.sources_dir.mkdir()
+    (settings.sources_dir / "tea.csv").write_text(SALES)
+    engine = open_database(settings.database_url)
+    job = submit_job(engine, "fit", {"sales": "source:tea.csv", "compare_models": True, "seed": 1}, by="test").job
+    run_worker(settings, engine, HANDLERS, stop=threading.Event(), once=True)
+    ended = find_job(engine, job.id)
+    engine.dispose()
+    assert (ended.state, (ended.problem or {}).get("findings", [{}])[0].get("code")) == ("refused", "far_enough")
+    assert asked == ["auto", "student-t"]
