@@ -19,7 +19,7 @@ from bayes_pricing.demand.nuts import lengthen
 from bayes_pricing.demand.shares import SharePosterior, SharePriors
 from bayes_pricing.demand.shares_data import ShareData, residual_of, within_products
 from bayes_pricing.demand.shares_inversion import Markets, invert_shares, people_nodes
-from bayes_pricing.demand.shares_people_density import PeopleRows, PeopleState, advance, log_target
+from bayes_pricing.demand.shares_people_density import PeopleChain, PeopleRows, advance, log_target
 from bayes_pricing.errors import Finding, Refusal, SpecError
 
 PRICE, LEVEL = "price", "constant"
@@ -138,7 +138,7 @@ class PeopleSharePosterior:
 def pose_people(
     data: ShareData, tastes: Sequence[str], priors: SharePriors, *, instrumented: bool, people: int, seed: int
 ) -> PeopleRows:
-    """Data and prior as the kernels read them.
+    """Data and prior as the chains read them.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def pose_people(
     return PeopleRows(
         markets=markets,
         product=data.product[order],
-        count=np.bincount(data.product).astype(np.float64),
+        rows_of=np.bincount(data.product).astype(np.float64),
         level=data.centre,
         x=np.ascontiguousarray(x[order]),
         price=price[order],
@@ -371,30 +371,30 @@ def _silent(done: int, total: int) -> None:
 def _run(rows: PeopleRows, mode: PeopleMode, plan: _Plan, chain: int, tell: Callable[[int, int], None]) -> Floats:
     """One chain: warm up in two halves, the proposals learnt from each, then keep draws (draw, column)."""
     rng = np.random.default_rng([plan.seed, chain])
-    state = _start(rows, mode, rng)
+    where = _start(rows, mode, rng)
     k = len(rows.taste)
-    columns = k + 1 + len(rows.mean) + 2 * len(rows.count) + (rows.z.shape[1] + 1 if rows.z.shape[1] else 0)
+    columns = k + 1 + len(rows.mean) + 2 * len(rows.rows_of) + (rows.z.shape[1] + 1 if rows.z.shape[1] else 0)
     done = 0
     for _ in range(2):
         seen = np.empty((plan.tune // 2, columns))
         for first in range(0, len(seen), BLOCK):
-            state.accepted[:] = 0.0
+            where.accepted[:] = 0.0
             part = seen[first : first + BLOCK]
-            advance(rng, rows, state, 1, part)
-            state.step[:] *= np.exp(state.accepted[1] / len(part) - WANTED)
+            advance(rng, rows, where, 1, part)
+            where.step[:] *= np.exp(where.accepted[1] / len(part) - WANTED)
             done += len(part)
             tell(chain, done)
-        _learn(state, seen[len(seen) // 4 :, : k + 1])
+        _learn(where, seen[len(seen) // 4 :, : k + 1])
     kept = np.empty((plan.draws, columns))
     for first in range(0, plan.draws, BLOCK):
         part = kept[first : first + BLOCK]
-        advance(rng, rows, state, plan.every, part)
+        advance(rng, rows, where, plan.every, part)
         done += len(part) * plan.every
         tell(chain, done)
     return kept
 
 
-def _start(rows: PeopleRows, mode: PeopleMode, rng: np.random.Generator) -> PeopleState:
+def _start(rows: PeopleRows, mode: PeopleMode, rng: np.random.Generator) -> PeopleChain:
     """Near the mode, each chain elsewhere; chances of the inversion failing there are those of the mode."""
     v, slopes = _first_stage(rows)
     factor = np.linalg.cholesky(mode.covariance)
@@ -405,13 +405,13 @@ def _start(rows: PeopleRows, mode: PeopleMode, rng: np.random.Generator) -> Peop
         if np.isfinite(log_target(rows, moved, v, trial)):
             delta, at = trial, moved
             break
-    return PeopleState(
+    return PeopleChain(
         at=at,
         delta=delta,
-        jacobian=np.array([invert_shares(rows.markets, at[:-1], delta)]),
+        jacobian=float(invert_shares(rows.markets, at[:-1], delta)),
         v=v,
         pi=slopes,
-        log_stage=np.array([0.5 * np.log(v @ v / rows.freedom)]),
+        log_stage=0.5 * float(np.log(v @ v / rows.freedom)),
         centre=mode.at.copy(),
         factor=WIDER * factor,
         step=np.sqrt(np.diag(mode.covariance)),
@@ -419,14 +419,14 @@ def _start(rows: PeopleRows, mode: PeopleMode, rng: np.random.Generator) -> Peop
     )
 
 
-def _learn(state: PeopleState, seen: Floats) -> None:
+def _learn(where: PeopleChain, seen: Floats) -> None:
     """Centre and spread of the proposals from draws; what did not move keeps what it has."""
     sd = seen.std(axis=0)
     if len(seen) < 10 * seen.shape[1] or not (sd > 0).all():
         return
     covariance = np.cov(seen.T) + np.diag(1e-6 * sd**2)
-    state.centre[:] = seen.mean(axis=0)
-    state.factor[:] = WIDER * np.linalg.cholesky(covariance)
+    where.centre[:] = seen.mean(axis=0)
+    where.factor[:] = WIDER * np.linalg.cholesky(covariance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -449,7 +449,7 @@ class _Drawn:
 
 def _draws(kept: Floats, rows: PeopleRows, data: ShareData, rng: np.random.Generator) -> _Drawn:
     """Parameters from the columns that :func:`advance` keeps; what the first stage leaves in the products comes off."""
-    k, own, products, q = len(rows.taste), rows.x.shape[1], len(rows.count), rows.z.shape[1]
+    k, own, products, q = len(rows.taste), rows.x.shape[1], len(rows.rows_of), rows.z.shape[1]
     at = np.cumsum([0, k, 1, len(rows.mean), products, q + 1 if q else 0, products])
     spread, noise, linear, product, stage, elasticity = (kept[:, :, a:b] for a, b in itertools.pairwise(at))
     scales = {"noise_sd": np.exp(noise[:, :, 0])}
@@ -459,7 +459,7 @@ def _draws(kept: Floats, rows: PeopleRows, data: ShareData, rng: np.random.Gener
         scales |= {"confounding": lam, "price_noise_sd": stage_sd}
         first_stage = np.ascontiguousarray(stage[:, :, :q])
         left = (lam * stage_sd)[:, :, None]
-        product = product - left / np.sqrt(rows.count) * rng.standard_normal(product.shape)
+        product = product - left / np.sqrt(rows.rows_of) * rng.standard_normal(product.shape)
         if own > 1:
             inverse = np.linalg.inv(np.linalg.cholesky(rows.x[:, 1:].T @ rows.x[:, 1:]))
             slopes = slopes - left * (rng.standard_normal(slopes.shape) @ inverse)

