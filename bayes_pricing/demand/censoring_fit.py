@@ -126,7 +126,7 @@ def _posterior(data: RowData, problem: RowProblem, x: Floats, items: pl.DataFram
         extra["degrees"] = np.exp(x[:, :, places.degrees : places.degrees + 1])
         smearing = bounded_log_smearing(extra["residual_sd"], extra["degrees"][..., 0])
     if spec.likelihood == "negative_binomial":
-        dispersion = np.exp(-2.0 * x[:, :, places.scalar])
+        dispersion = (problem.scales.overdispersion * x[:, :, places.scalar]) ** -2.0
     found = LevelDraws(
         units={level: drawn.nodes[:, :, start[at] : start[at + 1]] for at, level in enumerate(levels)},
         population=drawn.nodes[:, :, -1],

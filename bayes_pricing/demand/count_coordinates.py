@@ -50,5 +50,5 @@ def start_point(counts: Counts, rough: RoughFit[CountLaw], rng: np.random.Genera
     x = start_nest(rough, scales, hyper_size(counts) + counts.nest.information.size, rng)
     if scales.overdispersion > 0:
         at = len(scales.between_sd) * level_size(scales) + len(scales.shared_sd)
-        x[at] = -0.5 * np.log(rough.law.dispersion) + 0.1 * x[at]
+        x[at] = np.exp(0.1 * x[at]) * rough.law.dispersion**-0.5 / scales.overdispersion
     return x

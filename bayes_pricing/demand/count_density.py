@@ -5,7 +5,6 @@ The PyMC definition of the same posterior is in :mod:`bayes_pricing.demand.model
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numba as nb
@@ -54,7 +53,7 @@ def new_work(counts: Counts) -> Work:
 
 
 def hyper_size(counts: Counts) -> int:
-    """Coordinates before the `z`: variance components level by level, shared effects, log overdispersion."""
+    """Coordinates before the `z`: variance components level by level, shared effects, overdispersion (as sds)."""
     scales = counts.scales
     levels = len(scales.between_sd) * level_size(scales)
     return int(levels + len(scales.shared_sd) + (scales.overdispersion > 0))
@@ -78,15 +77,14 @@ def log_posterior(x: Floats, counts: Counts, work: Work, gradient: Floats) -> fl
     value += shared_prior(x, scales, gradient)
     dispersion, row_slope = 0.0, 0.0
     if scales.overdispersion > 0.0:
-        dispersion = math.exp(-2.0 * x[gamma + m])
+        dispersion = (scales.overdispersion * x[gamma + m]) ** -2.0
         row_value, row_slope = row_terms(dispersion, counts.cells)
-        scaled = math.exp(x[gamma + m]) / scales.overdispersion
-        value += row_value + x[gamma + m] - 0.5 * scaled * scaled
+        value += row_value - 0.5 * x[gamma + m] ** 2
     cell_value, cell_slope = cell_likelihood(
         x, gamma, dispersion, counts.cells, states.b, states.adjoint, work.rates, gradient
     )
     if scales.overdispersion > 0.0:
-        gradient[gamma + m] = 1.0 - scaled * scaled - 2.0 * dispersion * (row_slope + cell_slope)
+        gradient[gamma + m] = -x[gamma + m] - 2.0 * dispersion / x[gamma + m] * (row_slope + cell_slope)
     reverse(x, counts.nest, work.factors, states, gradient)
     factor_gradient(x, scales, work.factors, gradient)
     total: float = value + cell_value

@@ -150,7 +150,7 @@ def _posterior(data: CountData, counts: Counts, x: Floats, items: pl.DataFrame, 
     """From unconstrained draws to draws of every coefficient."""
     drawn, scales, start = draw_nest(x, counts.nest, counts.scales), counts.scales, counts.nest.level_start
     gamma = len(scales.between_sd) * level_size(scales) + len(scales.shared_sd)
-    dispersion = np.exp(-2.0 * x[:, :, gamma]) if scales.overdispersion > 0 else None
+    dispersion = (scales.overdispersion * x[:, :, gamma]) ** -2.0 if scales.overdispersion > 0 else None
     population = drawn.nodes[:, :, -1]
     units, uppers = dict[str, tuple[str, ...]](), {"population": population}
     between, correlation = {"item": drawn.sd[:, :, 0]}, {"item": drawn.correlation[:, :, 0]}

@@ -77,7 +77,7 @@ def start_nest[Law: RoughLaw](rough: RoughFit[Law], scales: Scales, size: int, r
     x: Floats = rng.normal(size=size)
     blocks = x[: levels * width].reshape(levels, width)
     blocks *= 0.2
-    blocks[:, :k] += np.log(np.sqrt(np.einsum("ljj->lj", rough.covariance)))
+    blocks[:, :k] = np.exp(blocks[:, :k]) * np.sqrt(np.einsum("ljj->lj", rough.covariance)) / scales.between_sd
     at = levels * width
     x[at : at + m] = rough.shared + rough.shared_sd * x[at : at + m]
     return x

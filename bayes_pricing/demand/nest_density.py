@@ -6,13 +6,18 @@ NUTS moves :math:`z` instead of :math:`b`, one coordinate after the other, the l
 .. math::
    t_j = b_j + \sum_{l<j} R_{jl} b_l, \quad
    t_j \mid b_{<j} \sim N(\mu_j, s_j^2), \quad s_j = L_{jj}, \\
-   b_{<j}, z \mapsto t_j = \frac{h_j + \mu_j / s_j^2}{D_j + 1 / s_j^2} + \frac{z_j}{\sqrt{D_j + 1 / s_j^2}}
+   b_{<j}, z \mapsto t_j = \mu_j + s_j u_j, \quad
+   u_j = \frac{s_j (h_j - D_j \mu_j)}{1 + D_j s_j^2} + \frac{z_j}{\sqrt{1 + D_j s_j^2}}
 
 where :math:`R, D, h` are *constants*: the Gaussian approximation, at a rough first fit, of what the sales below a node
 say of its coefficients (:math:`-\frac12 \sum_j D_j t_j^2 + h_j t_j`). The density of `b` and of the sales is exact,
 and so is the Jacobian, so a poor approximation can only cost speed. Where it is good, `z` given the hyper-parameters is
 close to independent standard normals, whether data are rich (centred), thin (non-centred) or in between, and the ridges
 between levels, slopes and group means are gone.
+
+Between-unit sds stand with a sign, in units of their prior scale, which makes the half-normal prior a normal one and
+takes away the narrow way that the log of a small sd has: nothing above depends on the sign of :math:`s` (that of a
+correlation goes with it), and everything is smooth at zero.
 """
 
 from __future__ import annotations
@@ -54,7 +59,7 @@ class Scales(NamedTuple):
 class Factors(NamedTuple):
     """Covariances of the levels."""
 
-    sd: Floats  # (levels, k)
+    sd: Floats  # (levels, k), with their signs
     corr: Floats  # (levels, k, k), Cholesky factors of the correlation matrices
     chol: Floats  # (levels + 1, k, k) = diag(sd) corr; the last is the population's
     adjoint: Floats  # (levels + 1, k, k): d log density / d chol
@@ -66,7 +71,7 @@ class States(NamedTuple):
     b: Floats  # (k, nodes + 1); the last column is the prior mean of the population
     u: Floats  # (k, nodes): deviation of t from its mean, standardised
     mu: Floats  # (k, nodes): mean of t given the parent and the coefficients before it
-    spread: Floats  # (k, nodes): 1 / sqrt(D + 1 / s^2)
+    spread: Floats  # (k, nodes): 1 / sqrt(1 + D s^2)
     shift: Floats  # (nodes,): t - b; then the adjoint of mu
     ratio: Floats  # (nodes,): 1 + D s^2
     adjoint: Floats  # (k, nodes + 1): d log density / d b
@@ -98,7 +103,7 @@ def new_states(nest: Nest) -> States:
 
 
 def level_size(scales: Scales) -> int:
-    """Coordinates of the variance components of one level: k log sds, then the correlations."""
+    """Coordinates of the variance components of one level: k sds, then the correlations."""
     size: int = scales.between_sd.shape[1] + scales.correlated * (scales.correlated - 1) // 2
     return size
 
@@ -133,9 +138,9 @@ def fill_factors(x, scales, factors):  # type: ignore[no-untyped-def]
         at = level * (k + pairs)
         y = at + k
         for i in range(k):
-            sd = math.exp(x[at + i])
+            sd = scales.between_sd[level, i] * x[at + i]
             factors.sd[level, i] = sd
-            value += x[at + i] - 0.5 * (sd / scales.between_sd[level, i]) ** 2
+            value -= 0.5 * x[at + i] * x[at + i]
             rest = 1.0
             for j in range(i if i < c else 0):
                 r = math.tanh(x[y])
@@ -153,18 +158,17 @@ def fill_factors(x, scales, factors):  # type: ignore[no-untyped-def]
 
 @nb.njit(**INNER)
 def factor_gradient(x, scales, factors, gradient):  # type: ignore[no-untyped-def]
-    """Carry the adjoint of the Cholesky factors to log sds and correlations, and add their prior's gradient."""
+    """Carry the adjoint of the Cholesky factors to sds and correlations, and add their prior's gradient."""
     levels, k = scales.between_sd.shape
     c = scales.correlated
     pairs = c * (c - 1) // 2
     for level in range(levels):
         at = level * (k + pairs)
         for i in range(k):
-            sd = factors.sd[level, i]
-            total = 1.0 - (sd / scales.between_sd[level, i]) ** 2
+            sd, total = factors.sd[level, i], 0.0
             for j in range(i + 1):
-                total += factors.adjoint[level, i, j] * factors.chol[level, i, j]
-            gradient[at + i] = total
+                total += factors.adjoint[level, i, j] * factors.corr[level, i, j]
+            gradient[at + i] = scales.between_sd[level, i] * total - x[at + i]
             if i >= c:
                 continue
             y = at + k + i * (i - 1) // 2
@@ -194,7 +198,7 @@ def forward(x, nest, factors, states):  # type: ignore[no-untyped-def]
         parent, shift, ratio = nest.parent[first:end], states.shift[first:end], states.ratio[first:end]
         for j in range(k):
             mu, u = states.mu[j, first:end], states.u[j, first:end]
-            b, sd = states.b[j, first:end], states.spread[j, first:end]
+            b, spread = states.b[j, first:end], states.spread[j, first:end]
             z = x[len(x) - (k - j) * nodes + first : len(x) - (k - j) * nodes + end]
             information, pull = nest.information[j, first:end], nest.pull[j, first:end]
             for i in range(len(mu)):
@@ -207,11 +211,11 @@ def forward(x, nest, factors, states):  # type: ignore[no-untyped-def]
                     shift[i] += rotation[i] * b_a[i]
                     mu[i] += rotation[i] * b_a[i] + factor * u_a[i]
             s = factors.chol[level, j, j]
-            inverse, square = 1.0 / s, s * s
+            square = s * s
             for i in range(len(mu)):
                 ratio[i] = 1.0 + information[i] * square
-                sd[i] = s / math.sqrt(ratio[i])
-                u[i] = s * (pull[i] - information[i] * mu[i]) / ratio[i] + z[i] * sd[i] * inverse
+                spread[i] = 1.0 / math.sqrt(ratio[i])
+                u[i] = s * (pull[i] - information[i] * mu[i]) / ratio[i] + z[i] * spread[i]
                 b[i] = mu[i] + s * u[i] - shift[i]
             for i in range(len(mu)):
                 squares += u[i] * u[i]
@@ -241,21 +245,25 @@ def reverse(x, nest, factors, states, gradient):  # type: ignore[no-untyped-def]
         parent, mu_adjoint = nest.parent[first:end], states.shift[first:end]
         for j in range(k - 1, -1, -1):
             mu, u = states.mu[j, first:end], states.u[j, first:end]
-            sd, pull = states.spread[j, first:end], nest.pull[j, first:end]
+            spread, information, pull = (
+                states.spread[j, first:end],
+                nest.information[j, first:end],
+                nest.pull[j, first:end],
+            )
             adjoint, deviation = states.adjoint[j, first:end], states.deviation[j, first:end]
             z_at = len(x) - (k - j) * nodes
             z, z_gradient = x[z_at + first : z_at + end], gradient[z_at + first : z_at + end]
-            inverse, total = 1.0 / factors.chol[level, j, j], 0.0
+            s, total = factors.chol[level, j, j], 0.0
             for i in range(len(mu)):
-                variance = sd[i] * sd[i]
-                share = variance * inverse * inverse  # of the prior in t
-                off = mu[i] * (1.0 - share) - pull[i] * variance - 0.5 * z[i] * sd[i]
+                share = spread[i] * spread[i]  # of the prior in t
+                pulled = (pull[i] - information[i] * mu[i]) * share
                 u_adjoint = deviation[i] - u[i]
-                t_adjoint = adjoint[i] + u_adjoint * inverse
-                mu_adjoint[i] = t_adjoint * share - u_adjoint * inverse
-                z_gradient[i] = t_adjoint * sd[i]
-                total += share * (1.0 - 2.0 * t_adjoint * off) - u_adjoint * u[i] - 1.0
-            factors.adjoint[level, j, j] = total * inverse
+                weight = information[i] * s * share  # 1 / s less its share
+                mu_adjoint[i] = adjoint[i] * share - u_adjoint * weight
+                z_gradient[i] = (adjoint[i] * s + u_adjoint) * spread[i]
+                total += adjoint[i] * share * (2.0 * s * pulled + z[i] * spread[i]) - weight
+                total += u_adjoint * (pulled * (2.0 * share - 1.0) - weight * z[i] * spread[i])
+            factors.adjoint[level, j, j] = total
             for a in range(j):
                 rotation, u_a = nest.rotation[j, a, first:end], states.u[a, first:end]
                 deviation_a, adjoint_a = states.deviation[a, first:end], states.adjoint[a, first:end]

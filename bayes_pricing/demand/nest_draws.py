@@ -79,10 +79,10 @@ def _expand(
         for level in range(levels):
             pair = 0
             for j in range(k):
-                sds[draw, level, j] = factors.sd[level, j]
+                sds[draw, level, j] = abs(factors.sd[level, j])
                 for a in range(j):
-                    product = 0.0
+                    product, sign = 0.0, np.sign(factors.sd[level, j] * factors.sd[level, a])
                     for c in range(k):
                         product += factors.corr[level, j, c] * factors.corr[level, a, c]
-                    correlations[draw, level, pair] = product
+                    correlations[draw, level, pair] = product * sign
                     pair += 1

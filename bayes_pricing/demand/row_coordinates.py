@@ -78,9 +78,9 @@ def start_rows(problem: RowProblem, rough: RoughFit[RowLaw], rng: np.random.Gene
         own = slice(places.noise, places.noise + noise.groups)
         x[own] = typical + 0.1 * x[own]
     if noise.spread > 0:
-        x[places.spread] = np.log(0.5 * noise.spread) + 0.2 * x[places.spread]
+        x[places.spread] = 0.5 * np.exp(0.2 * x[places.spread])
     if problem.rows.law == STUDENT_T:
         x[places.degrees] = np.log(START_DEGREES) + 0.3 * x[places.degrees]
     if problem.rows.law == NEGATIVE_BINOMIAL:
-        x[places.scalar] = -0.5 * np.log(rough.law.dispersion) + 0.1 * x[places.scalar]
+        x[places.scalar] = np.exp(0.1 * x[places.scalar]) * rough.law.dispersion**-0.5 / problem.scales.overdispersion
     return x

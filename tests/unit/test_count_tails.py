@@ -16,13 +16,13 @@ RATIOS = (1e-4, 0.3, 0.85, 0.95, 1.0, 1.2, 30.0)
 SIZES = (1e-2, 0.4, 1.0, 3.0, 200.0, 1e5)
 
 
-@nb.njit
+@nb.njit(error_model="numpy")
 def poisson(count: float, log_mean: float) -> tuple[float, float]:
     """The compiled function, called from Python."""
     return poisson_at_least(count, log_mean, math.exp(log_mean))  # type: ignore[no-any-return]
 
 
-@nb.njit
+@nb.njit(error_model="numpy")
 def binomial(count: float, log_mean: float, size: float) -> tuple[float, float, float]:
     """As the row likelihood calls it."""
     mean = math.exp(log_mean)

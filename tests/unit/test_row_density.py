@@ -58,7 +58,9 @@ def pose(spec: DemandSpec) -> tuple[RowData, TreePrior, RowProblem, list[Floats]
     data = build_row_data(frame.lazy(), items, spec)
     prior = build_tree_prior(data.tree, spec.priors)
     problem, rough = build_row_problem(data, prior)
-    return data, prior, problem, [start_rows(problem, rough, np.random.default_rng(seed)) for seed in range(2)]
+    points = [start_rows(problem, rough, np.random.default_rng(seed)) for seed in range(2)]
+    points[1][1] *= -1.0  # sds stand with a sign
+    return data, prior, problem, points
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -108,12 +110,16 @@ def pymc_values(x: Floats, data: RowData, problem: RowProblem) -> dict[str, Floa
     for level, name in enumerate(data.tree.level_names):
         own = work.states.b[:, start[level] : start[level + 1]].T.copy()
         found[name] = own[np.argsort(order)] if name == "item" else own
-        block = x[level * width : (level + 1) * width]
-        found[f"sd_{name}_log__"], found[f"partial_{name}_logodds__"] = block[:k], 2.0 * block[k:]
+        block, scale = x[level * width : (level + 1) * width], problem.scales.between_sd[level]
+        row, column = np.tril_indices(problem.scales.correlated, -1)
+        found[f"sd_{name}_log__"] = np.log(np.abs(block[:k]) * scale)
+        found[f"partial_{name}_logodds__"] = 2.0 * block[k:] * np.sign(block[row] * block[column])
     found["shared"] = x[len(data.tree.level_names) * width : places.scalar]
-    found["overdispersion_log__"] = x[places.scalar]
+    if problem.scales.overdispersion > 0:
+        found["overdispersion_log__"] = np.log(problem.scales.overdispersion * np.abs(x[places.scalar]))
     found["noise_sd_log__"] = x[places.noise : places.spread]
-    found["noise_spread_log__"] = x[places.spread]
+    if problem.noise.spread > 0:
+        found["noise_spread_log__"] = np.log(problem.noise.spread * np.abs(x[places.spread]))
     found["item_noise_sd_log__"] = work.log_sd[np.argsort(order)]
     found["degrees_log__"] = x[places.degrees]
     return found
