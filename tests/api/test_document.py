@@ -163,13 +163,6 @@ def test_the_client_has_every_operation_and_its_types() -> None:
             assert found["body"] is operation.body
 
 
-def test_importing_the_server_loads_no_sampler() -> None:
-    rooms = "server.app, server.client, server.store.published, server.answers, server.openapi"
-    code = f"import sys, {rooms}; print([name for name in ('pymc', 'pytensor', 'nutpie') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 def test_the_client_and_schemathesis_against_the_running_server(shop: Shop) -> None:
     with running(shop) as address:
         asker = Client(address, shop.token)
