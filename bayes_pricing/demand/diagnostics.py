@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from bayes_pricing.demand.convergence import convergence
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.errors import Check, Finding
 
@@ -136,8 +137,8 @@ def check_arrays(upper: Floats, lower: Floats, statistics: SamplerStatistics) ->
 
 
 def _judge(few: Floats, suspects: Floats, screened: int, statistics: SamplerStatistics) -> Diagnostics:
-    rhat_few, bulk_few, tail_few = _convergence(few)
-    rhat_items, bulk_items, tail_items = _convergence(suspects)
+    rhat_few, bulk_few, tail_few = convergence(few)
+    rhat_items, bulk_items, tail_items = convergence(suspects)
     few_limit = rhat_limit(few.shape[2], chains=few.shape[0], ess=2 * ESS_LIMIT)
     item_limit = rhat_limit(screened, chains=few.shape[0], ess=2 * ESS_LIMIT)
     bulk = float(np.min(np.concatenate([bulk_few, bulk_items])))
@@ -248,17 +249,6 @@ def _split_ratio(draws: Floats) -> Floats:
         ratio = np.where(within > 0, between / within, np.inf)
     ratio[~np.isfinite(draws).all(axis=(0, 1))] = np.inf
     return np.asarray(ratio, dtype=np.float64)
-
-
-def _convergence(draws: Floats) -> tuple[Floats, Floats, Floats]:
-    """Rank-normalised R-hat, bulk and tail effective sample size per column of (chain, draw, column)."""
-    from arviz_stats.base.array import array_stats  # imported here: a second that callers without a fit need not pay
-
-    with np.errstate(divide="ignore", invalid="ignore"):  # a stuck or broken chain comes out as NaN, and fails
-        rhat = array_stats.rhat(draws, chain_axis=0, draw_axis=1)
-        bulk = array_stats.ess(draws, chain_axis=0, draw_axis=1, method="bulk")
-        tail = array_stats.ess(draws, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95))
-    return rhat, bulk, tail
 
 
 def _ebfmi(energy: Floats) -> Floats:
