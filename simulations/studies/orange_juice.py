@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--correlated", choices=STRUCTURES, action="append", help="only this structure; repeatable")
     parser.add_argument("--brand", type=int, choices=range(1, 12), action="append", help="only this brand; repeatable")
     parser.add_argument("--draws", type=int, default=500, help="of each of four chains")
-    parser.add_argument("--tune", type=int, default=300)
+    parser.add_argument("--tune", type=int, default=200)
     parser.add_argument("--processes", type=int, default=None, help="brands at a time; all cores when left out")
     parser.add_argument("--keep", type=Path, default=None, help="folder of finished fits; nothing is timed in all then")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "docs" / "results" / "orange_juice.md")

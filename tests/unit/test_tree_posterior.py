@@ -14,6 +14,7 @@ from bayes_pricing.demand.tree_draws import draw_uppers
 from bayes_pricing.demand.tree_fit import build_tree_posterior, from_arrays
 from bayes_pricing.demand.tree_items import price_information
 from bayes_pricing.demand.tree_kernels import new_work
+from bayes_pricing.demand.tree_likelihood import sales_log_likelihood
 from bayes_pricing.demand.tree_posterior import TreePosterior
 from bayes_pricing.demand.tree_sampling import TreeDraws
 from bayes_pricing.errors import SpecError
@@ -151,3 +152,18 @@ def test_an_item_of_a_new_category_has_both_widths() -> None:
     ) ** 0.5
     # 40,000 draws: five standard errors of an sd
     assert_allclose(float((away / spread).std()), 1, atol=5 / np.sqrt(2 * 40_000))
+
+
+@pytest.mark.parametrize(("noise_by", "shared"), [("common", 2), ("item", 0)])
+def test_log_likelihood_of_sales_is_that_of_the_rows(noise_by: NoiseBy, shared: int) -> None:
+    """From Gram statistics as from rows: the normal density of every row at each draw, constants aside."""
+    market = make_market(1, 1, shared, noise_by, seed=6)
+    posterior = make_posterior(noise_by, depth=1, controls=1, shared=shared, draws=5)
+    own, noise = posterior.own_draws(market.data.gram.items)
+    every = np.concatenate(
+        [own.transpose(1, 0, 2).reshape(10, -1), posterior.shared().to_numpy().reshape(10, -1)], axis=1
+    )
+    residual = market.rows.log_units - every @ market.dense_design().T
+    sds = noise.T[:, market.rows.item]
+    direct = -(np.log(sds) + 0.5 * (residual / sds) ** 2).sum(axis=1)
+    assert_allclose(sales_log_likelihood(posterior), direct, rtol=1e-10)
