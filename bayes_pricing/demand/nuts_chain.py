@@ -152,6 +152,12 @@ def _copy(source, target):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**INNER)
+def _clear(values):  # type: ignore[no-untyped-def]
+    for a in range(len(values)):
+        values[a] = 0.0
+
+
+@nb.njit(**INNER)
 def _keep(chain, which):  # type: ignore[no-untyped-def]
     """The moving point becomes a draw."""
     _copy(chain.x, chain.drawn[which, DRAW])
@@ -177,7 +183,7 @@ def _begin(rng, chain, state):  # type: ignore[no-untyped-def]
         _copy(x, chain.edges[end, 0])
         _copy(slope, chain.edges[end, 1])
         _copy(chain.momentum, chain.edges[end, 2])
-        chain.edges[end, 3].fill(0.0)
+        _clear(chain.edges[end, 3])
     state.start = kinetic - state.value
     state.energy, state.weight = state.start, 0.0
     state.depth, state.steps, state.moved, state.diverged, state.accepted = 0, 0, 0, 0, 0.0
@@ -370,8 +376,10 @@ def _adapt_scale(chain, state):  # type: ignore[no-untyped-def]
     length = SHORT_WINDOW if early else LONG_WINDOW
     if chain.counts[1] >= length and state.iteration + length < int(LATE * state.tune):
         chain.counts[0], chain.counts[1] = chain.counts[1], 0
-        chain.windows[0] = chain.windows[1]
-        chain.windows[1] = 0.0
+        for what in range(2):
+            for moment in range(2):
+                _copy(chain.windows[1, what, moment], chain.windows[0, what, moment])
+                _clear(chain.windows[1, what, moment])
     if chain.counts[0] < FEWEST_DRAWS:
         return
     draw, slope = chain.windows[0, DRAW, 1], chain.windows[0, SLOPE, 1]
