@@ -16,7 +16,7 @@ from tests.trees import make_market
 
 @pytest.mark.parametrize(("noise_by", "groups"), [("common", 1), ("item", 0)])
 def test_start_is_the_mode_and_the_metric_its_curvature(noise_by: NoiseBy, groups: int) -> None:
-    """No slope at the mode to the optimiser's tolerance; covariance of the inverse curvature, no wider than the prior."""
+    """No slope at the mode, to the tolerance of the climb; the metric is the inverse curvature."""
     market = make_market(1, 1, 0, noise_by, seed=4)
     tree, prior = kernel_tree(market.data, market.data.gram, market.prior.root_mean), market.prior
     pooled, own = residual_start(tree)
