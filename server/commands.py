@@ -101,6 +101,7 @@ def worker(*, once: Flag = False, flags: StoreFlags | None = None) -> Answer:
     """
     from server.logs import configure_logging
     from server.tasks import HANDLERS
+    from server.warming import rehearse_fit
     from server.worker import run_worker
 
     settings = settings_of(flags)
@@ -111,7 +112,7 @@ def worker(*, once: Flag = False, flags: StoreFlags | None = None) -> Answer:
     }
     try:
         with open_engine(settings) as engine:
-            taken = run_worker(settings, engine, HANDLERS, stop=stop, once=once)
+            taken = run_worker(settings, engine, HANDLERS, stop=stop, once=once, warm=rehearse_fit)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

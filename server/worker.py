@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +90,7 @@ def run_worker(
     *,
     stop: threading.Event,
     once: bool = False,
+    warm: Callable[[Callable[[float, str], None]], None] | None = None,
 ) -> int:
     """Take jobs until told to stop; how many were taken.
 
@@ -102,6 +103,8 @@ def run_worker(
         Set it to end: the job in work is given back and the next worker starts it anew.
     once : bool
         End when no job is left.
+    warm : callable, optional
+        Done when for the first time no job waits: it gets ready for the first one, and holds none meanwhile.
     """
     worker = f"{process_name()}:{secrets.token_hex(4)}"
     taken = 0
@@ -117,8 +120,27 @@ def run_worker(
         elif once:
             break
         else:
+            if warm is not None:
+                _get_ready(warm, stop)
+                warm = None
             stop.wait(LOOK_SECONDS)
     return taken
+
+
+def _get_ready(warm: Callable[[Callable[[float, str], None]], None], stop: threading.Event) -> None:
+    """Warm up; a worker that is to stop does not finish it, and one that cannot warm up does without."""
+
+    def told(fraction: float, label: str) -> None:
+        if stop.is_set():
+            raise WorkerStops
+
+    began = time.monotonic()
+    with suppress(WorkerStops):
+        try:
+            warm(told)
+        except PricingError as error:
+            write_log(LOGGER, "warning", "worker_not_warm", {"reason": str(error)})
+    write_log(LOGGER, "info", "worker_waits_for_jobs", {"seconds": round(time.monotonic() - began, 3)})
 
 
 def run_job(run: JobRun, handlers: Mapping[str, Handler]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from server.settings import Settings
 from server.store.database import open_database
 from server.store.jobs import find_job, submit_job
 from server.tasks import HANDLERS
+from server.warming import rehearse_fit
 from server.worker import run_worker
 
 SALES = "item,category,period,price,quantity\ntea,drinks,1,9.5,120\ntea,drinks,2,9.0,140\n"
@@ -48,3 +50,29 @@ def test_the_family_that_a_comparison_found_is_the_one_that_is_tested(
     engine.dispose()
     assert (ended.state, (ended.problem or {}).get("findings", [{}])[0].get("code")) == ("refused", "far_enough")
     assert asked == ["auto", "student-t"]
+
+
+def test_a_worker_without_jobs_gets_ready_once_and_stops_in_the_middle(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    engine = open_database(settings.database_url)
+    stop, begun = threading.Event(), []
+
+    def warm(progress: Callable[[float, str], None]) -> None:
+        begun.append("begun")
+        progress(0.1, "not yet told to stop")
+        stop.set()
+        progress(0.2, "here it ends")
+        begun.append("went on")
+
+    assert run_worker(settings, engine, {}, stop=stop, once=True, warm=warm) == 0
+    assert begun == []
+    assert run_worker(settings, engine, {}, stop=stop, warm=warm) == 0
+    assert begun == ["begun"]
+    engine.dispose()
+
+
+@pytest.mark.xdist_group("stranger")
+def test_what_a_worker_rehearses_is_a_whole_fit() -> None:
+    heard: list[float] = []
+    rehearse_fit(lambda fraction, label: heard.append(fraction))
+    assert heard[-1] == 1.0
