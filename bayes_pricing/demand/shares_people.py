@@ -10,27 +10,34 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from scipy import optimize
 
 from bayes_pricing.demand.choice_data import Floats
 from bayes_pricing.demand.choice_elasticity import PEOPLE
 from bayes_pricing.demand.diagnostics import Diagnostics, SamplerStatistics, check_arrays
 from bayes_pricing.demand.nuts import lengthen
 from bayes_pricing.demand.shares import SharePosterior, SharePriors
-from bayes_pricing.demand.shares_data import ShareData, residual_of, within_products
-from bayes_pricing.demand.shares_inversion import Markets, invert_shares, people_nodes
+from bayes_pricing.demand.shares_data import ShareData, within_products
+from bayes_pricing.demand.shares_inversion import invert_shares, people_nodes
 from bayes_pricing.demand.shares_people_density import PeopleChain, PeopleRows, advance, log_target
-from bayes_pricing.errors import Finding, Refusal, SpecError
+from bayes_pricing.demand.shares_people_mode import (
+    LEVEL,
+    PRICE,
+    PeopleMode,
+    find_mode,
+    first_stage,
+    pose_people,
+    taste_unit,
+)
+from bayes_pricing.errors import Refusal
 
-PRICE, LEVEL = "price", "constant"
 TASTES = (PRICE, LEVEL)
 TUNE = 400
 BLOCK = 20
 """Iterations between two looks at how far the chains are."""
 WANTED = 0.3
 """Share of short steps to accept."""
-LARGEST = 6.0
-"""Where the search for the mode ends, in prior scales."""
+PARTS = 4
+"""Of the warm-up: proposals are learnt at the end of each."""
 WIDER = 1.1
 """Of the independent proposal, over the posterior's own spread."""
 
@@ -135,140 +142,6 @@ class PeopleSharePosterior:
         return xr.DataArray(self.own.reshape(-1, len(rows)) @ (rows / rows.sum()), dims=("draw",))
 
 
-def pose_people(
-    data: ShareData, tastes: Sequence[str], priors: SharePriors, *, instrumented: bool, people: int, seed: int
-) -> PeopleRows:
-    """Data and prior as the chains read them.
-
-    Raises
-    ------
-    SpecError
-        If a taste is unknown or named twice, or instruments are to be used and there are none.
-    """
-    known = (PRICE, LEVEL, *data.attribute_names, *data.control_names)
-    unknown = [name for name in tastes if name not in known]
-    if unknown or not tastes or len(set(tastes)) < len(tastes):
-        raise SpecError(f"People cannot differ in {list(tastes)}; choose one or more of {', '.join(known)}, each once.")
-    if instrumented and not data.instrument_names:
-        raise SpecError("There are no instruments; name their columns, or take prices as given.")
-    order = np.argsort(data.market, kind="stable")
-    price = data.price * data.per_elasticity
-    controls = within_products(data, data.controls)
-    x = np.column_stack([within_products(data, price[:, None]), controls / controls.std(axis=0)])
-    z = residual_of(data, data.instruments) if instrumented else np.zeros((len(price), 0))
-    width = x.shape[1] - 1
-    mean, sd = [priors.elasticity_mean, *[0.0] * width], [priors.elasticity_sd, *[priors.attribute_sd] * width]
-    markets = Markets(
-        log_share=np.log(data.share)[order],
-        x=np.ascontiguousarray(np.column_stack([_taste(data, name) for name in tastes])[order]),
-        first=np.searchsorted(data.market[order], np.arange(len(data.markets) + 1)).astype(np.int64),
-        nodes=people_nodes(people, len(tastes), seed),
-    )
-    z = np.ascontiguousarray(z[order])
-    return PeopleRows(
-        markets=markets,
-        product=data.product[order],
-        rows_of=np.bincount(data.product).astype(np.float64),
-        level=data.centre,
-        x=np.ascontiguousarray(x[order]),
-        price=price[order],
-        v=residual_of(data, price[:, None])[order, 0],
-        z=z,
-        zz=z.T @ z,
-        mean=np.array([*mean, 0.0] if instrumented else mean),
-        sd=np.array([*sd, priors.confounding_sd] if instrumented else sd),
-        taste=np.array([priors.elasticity_between if name == PRICE else priors.taste_between for name in tastes]),
-        scale=np.array([priors.noise_sd, priors.dummy_sd, priors.price_noise_sd]),
-        slope_sd=priors.first_stage_sd / z.std(axis=0),
-        freedom=float(len(price) - len(data.products) - width),
-        price_at=list(tastes).index(PRICE) if PRICE in tastes else -1,
-    )
-
-
-def _taste(data: ShareData, name: str) -> Floats:
-    """What people differ in: price in units of elasticity, the constant, anything else per sd of itself."""
-    if name == PRICE:
-        return data.price * data.per_elasticity
-    if name == LEVEL:
-        return np.ones(len(data.price))
-    return _column(data, name) / _column(data, name).std()
-
-
-def _column(data: ShareData, name: str) -> Floats:
-    if name in data.attribute_names:
-        found: Floats = data.attributes[data.product, data.attribute_names.index(name)]
-        return found
-    return data.controls[:, data.control_names.index(name)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PeopleMode:
-    """Where the stepped coordinates are most likely given the least-squares first stage, and how sharply.
-
-    Attributes
-    ----------
-    at : array (K + 1,)
-        Sds of tastes (price in units of elasticity, others per sd of their column), log of the noise sd.
-    covariance : array (K + 1, K + 1)
-        Inverse of the curvature there.
-    delta : array (n,)
-        Mean utilities there, market by market.
-    log_density : float
-    """
-
-    at: Floats
-    covariance: Floats
-    delta: Floats
-    log_density: float
-
-
-def find_mode(rows: PeopleRows) -> PeopleMode:
-    """Climb the density of the stepped coordinates, the linear part integrated out.
-
-    Raises
-    ------
-    Refusal
-        If shares have no inverse where it starts, people alike: rounding alone can do that.
-    """
-    v, width = _first_stage(rows)[0], len(rows.taste) + 1
-    delta = np.zeros(len(rows.v))
-    zero = np.append(np.full(width - 1, 1e-3), 0.0)
-    if not np.isfinite(log_target(rows, zero, v, delta)):
-        raise Refusal([_no_inverse()])
-
-    def fall(at: Floats) -> float:
-        trial = delta.copy()
-        value = log_target(rows, at, v, trial)
-        if not np.isfinite(value):
-            return 1e10
-        delta[:] = trial
-        return -value
-
-    start = np.append(0.5 * rows.taste, np.log(0.5 * rows.scale[0]))
-    bounds = [*((0.0, LARGEST * scale) for scale in rows.taste), (-12.0, 5.0)]
-    found = optimize.minimize(fall, start, method="L-BFGS-B", bounds=bounds, options={"eps": 1e-5, "maxiter": 60})
-    at = np.asarray(found.x, dtype=np.float64)
-    value = fall(at)
-    step = np.append(0.02 * rows.taste, 0.02)
-    curvature = np.empty((width, width))
-    for a in range(width):
-        for b in range(a + 1):
-            one, other = step * (np.arange(width) == a), step * (np.arange(width) == b)
-            corners = [fall(np.append(np.abs(p[:-1]), p[-1])) for p in (at + one + other, at - one - other)]
-            mixed = [fall(np.append(np.abs(p[:-1]), p[-1])) for p in (at + one - other, at - one + other)]
-            curvature[a, b] = curvature[b, a] = (sum(corners) - sum(mixed)) / (4.0 * step[a] * step[b])
-    values, vectors = np.linalg.eigh(curvature * np.outer(step, step))
-    covariance = (vectors / np.clip(values, 1e-4, None)) @ vectors.T * np.outer(step, step)
-    fall(at)
-    return PeopleMode(at=at, covariance=covariance, delta=delta, log_density=-value)
-
-
-def _first_stage(rows: PeopleRows) -> tuple[Floats, Floats]:
-    """Residual and slopes of the first stage by least squares."""
-    slopes = np.linalg.lstsq(rows.z, rows.v, rcond=None)[0] if rows.z.shape[1] else np.zeros(0)
-    return rows.v - rows.z @ slopes, slopes
-
-
 def fit_people_shares(
     data: ShareData,
     *,
@@ -335,8 +208,6 @@ def fit_people_shares(
     digest = hashlib.blake2b(repr((priors, seed, tuple(tastes), instrumented, people)).encode(), digest_size=32)
     for array in (data.share, data.price, data.controls, data.instruments, drawn.elasticity, drawn.product):
         digest.update(np.ascontiguousarray(array).data)
-    unit = [data.per_elasticity if name == PRICE else 1.0 if name == LEVEL else 1.0 / _column(data, name).std()
-            for name in tastes]  # fmt: skip
     base = SharePosterior(
         id=digest.hexdigest(),
         data=data,
@@ -351,8 +222,9 @@ def fit_people_shares(
         diagnostics=diagnostics,
         seed=seed,
     )
+    unit = np.array([taste_unit(data, name) for name in tastes])
     return PeopleSharePosterior(
-        base=base, tastes_of=tuple(tastes), spread=drawn.spread * np.array(unit), own=drawn.own, people=people
+        base=base, tastes_of=tuple(tastes), spread=drawn.spread * unit, own=drawn.own, people=people
     )
 
 
@@ -369,14 +241,14 @@ def _silent(done: int, total: int) -> None:
 
 
 def _run(rows: PeopleRows, mode: PeopleMode, plan: _Plan, chain: int, tell: Callable[[int, int], None]) -> Floats:
-    """One chain: warm up in two halves, the proposals learnt from each, then keep draws (draw, column)."""
+    """One chain: warm up in four parts, the proposals learnt from each, then keep draws (draw, column)."""
     rng = np.random.default_rng([plan.seed, chain])
     where = _start(rows, mode, rng)
     k = len(rows.taste)
     columns = k + 1 + len(rows.mean) + 2 * len(rows.rows_of) + (rows.z.shape[1] + 1 if rows.z.shape[1] else 0)
     done = 0
-    for _ in range(2):
-        seen = np.empty((plan.tune // 2, columns))
+    for _ in range(PARTS):
+        seen = np.empty((plan.tune // PARTS, columns))
         for first in range(0, len(seen), BLOCK):
             where.accepted[:] = 0.0
             part = seen[first : first + BLOCK]
@@ -396,7 +268,7 @@ def _run(rows: PeopleRows, mode: PeopleMode, plan: _Plan, chain: int, tell: Call
 
 def _start(rows: PeopleRows, mode: PeopleMode, rng: np.random.Generator) -> PeopleChain:
     """Near the mode, each chain elsewhere; chances of the inversion failing there are those of the mode."""
-    v, slopes = _first_stage(rows)
+    v, slopes = first_stage(rows)
     factor = np.linalg.cholesky(mode.covariance)
     delta, at = mode.delta.copy(), mode.at.copy()
     for _ in range(20):
@@ -471,13 +343,4 @@ def _draws(kept: Floats, rows: PeopleRows, data: ShareData, rng: np.random.Gener
         scales=scales,
         first_stage=first_stage,
         own=np.ascontiguousarray(elasticity),
-    )
-
-
-def _no_inverse() -> Finding:
-    return Finding(
-        code="no_inverse",
-        severity="error",
-        message="no mean utilities give these shares, however much alike people are",
-        remedy="look for shares that leave almost nothing to the outside option",
     )

@@ -25,9 +25,10 @@ from bayes_pricing.demand.shares_inversion import Markets, fill_own_slopes, inve
 
 FREEDOM = 5.0
 """Of the independent proposal: its tails are heavier than the posterior's."""
-SWEEPS = 3
-"""Turns between the linear part and the first stage after each step: they hang together and cost little."""
 STAGE_STEPS = 3
+RIDGE_STEPS = 10
+RIDGE_SCALES = (0.01, 1.0)
+"""Of moves along the ridge on which lambda times pi stands still, in logs; every size between them is tried."""
 
 
 class PeopleRows(NamedTuple):
@@ -42,6 +43,8 @@ class PeopleRows(NamedTuple):
     v: Floats  # (n,) price with products and controls taken out
     z: Floats  # (n, q) instruments likewise; q = 0 takes prices as given
     zz: Floats  # (q, q)
+    zv: Floats  # (q,)
+    of_price: Floats  # (c,) slopes of price on the controls
     mean: Floats  # (m,) prior of e, beta and, with instruments, lambda
     sd: Floats  # (m,)
     taste: Floats  # (K,) half-normal scales of the sds of tastes
@@ -177,11 +180,45 @@ def _draw_stage(rng: np.random.Generator, rows: PeopleRows, chain: PeopleChain, 
     half = np.linalg.solve(factor, rows.z.T @ (stage * rows.v - lam * precision * left))
     chain.pi = np.linalg.solve(factor.T, half + rng.standard_normal(len(half)))
     chain.v = rows.v - rows.z @ chain.pi
+    _slide(rng, rows, chain, linear)
     squares, width = float(chain.v @ chain.v), 2.4 / math.sqrt(2.0 * rows.freedom)
     for _ in range(STAGE_STEPS):
         there = chain.log_stage + width * rng.standard_normal()
         if math.log(rng.random()) < _log_stage(rows, squares, there) - _log_stage(rows, squares, chain.log_stage):
             chain.log_stage = there
+
+
+def _slide(rng: np.random.Generator, rows: PeopleRows, chain: PeopleChain, linear: Floats) -> None:
+    r"""Steps to :math:`(c \lambda, \pi / c)` with e and beta such that mean utilities stay as likely as they are.
+
+    Where v explains nearly all of :math:`\xi`, shares say :math:`\lambda \pi` and little else; drawing one of the two
+    given the other then goes nowhere. The change of variables has the Jacobian :math:`c^{1 - q}`.
+    """
+    variance, q = math.exp(2.0 * chain.log_stage), len(chain.pi)
+    cross, own = float(chain.pi @ rows.zv), float(chain.pi @ rows.zz @ chain.pi)
+    sizes = np.exp(rng.uniform(*np.log(RIDGE_SCALES), RIDGE_STEPS)) * rng.standard_normal(RIDGE_STEPS)
+    chances = np.log(rng.random(RIDGE_STEPS))
+    at = linear.copy()
+
+    def log_density(there: Floats, scale: float) -> float:
+        """Of first stage and priors at pi over `scale`."""
+        prior = (((there - rows.mean) / rows.sd) ** 2).sum() + ((chain.pi / scale / rows.slope_sd) ** 2).sum()
+        return float(-0.5 * prior - 0.5 * (own / scale - 2.0 * cross) / scale / variance)
+
+    scale = 1.0
+    here = log_density(at, scale)
+    for size, chance in zip(sizes, chances, strict=True):
+        trial = scale * math.exp(size)
+        there = linear.copy()
+        there[-1] = linear[-1] * trial
+        there[0] += linear[-1] - there[-1]
+        there[1:-1] += (there[-1] - linear[-1]) * rows.of_price
+        value = log_density(there, trial)
+        if chance < value - here + (1 - q) * size:
+            at, here, scale = there, value, trial
+    linear[:] = at
+    chain.pi = chain.pi / scale
+    chain.v = rows.v - rows.z @ chain.pi
 
 
 def _log_stage(rows: PeopleRows, squares: float, log_stage: float) -> float:
@@ -202,8 +239,7 @@ def advance(rng: np.random.Generator, rows: PeopleRows, chain: PeopleChain, ever
         for _ in range(every):
             _move(rng, rows, chain, independent=True)
             _move(rng, rows, chain, independent=False)
-            for _ in range(SWEEPS if q else 1):
-                linear, product = _draw_linear(rng, rows, chain)
+            linear, product = _draw_linear(rng, rows, chain)
         fill_own_slopes(rows.markets, chain.at[:-1], chain.delta, rows.price_at, mean, around)
         slope = linear[0] * mean + (chain.at[rows.price_at] * around if rows.price_at >= 0 else 0.0)
         own = np.bincount(rows.product, slope * rows.price, len(rows.rows_of)) / rows.rows_of

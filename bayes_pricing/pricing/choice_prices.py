@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -28,7 +28,7 @@ from bayes_pricing.pricing.risk import tail_mean
 Floats = NDArray[np.float64]
 Choosers = ChoicePosterior | SharePosterior | PeopleSharePosterior
 
-ROWS = 100_000
+ROWS = 80_000
 """Persons times draws that the climb looks at; past it draws are thinned."""
 TAIL = 0.05
 
@@ -45,10 +45,13 @@ class PeopleBlock:
         Of draws times persons, one after the other within a draw; its market is one person's weight.
     people : int
         Persons P on every draw.
+    last : dict
+        Everybody's units at the prices asked for last: a climb asks for units, then for their slopes.
     """
 
     logit: LogitBlock
     people: int
+    last: dict[bytes, Floats] = field(default_factory=dict)
 
     @property
     def current_price(self) -> Floats:
@@ -57,12 +60,19 @@ class PeopleBlock:
 
     def units(self, log_ratio: Floats) -> Floats:
         """Expected units per buyer, array (S, n)."""
-        each = self.logit.units(log_ratio)
+        each = self._each(log_ratio)
         return np.asarray(each.reshape(-1, self.people, each.shape[1]).sum(axis=1))
 
     def pulled_back(self, log_ratio: Floats, units: Floats, weights: Floats) -> Floats:
         """Gradient of weighted units in the log price ratios, array (n,)."""
-        return self.logit.pulled_back(log_ratio, self.logit.units(log_ratio), np.repeat(weights, self.people, axis=0))
+        return self.logit.pulled_back(log_ratio, self._each(log_ratio), np.repeat(weights, self.people, axis=0))
+
+    def _each(self, log_ratio: Floats) -> Floats:
+        key = log_ratio.tobytes()
+        if key not in self.last:
+            self.last.clear()
+            self.last[key] = self.logit.units(log_ratio)
+        return self.last[key]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -24,7 +24,8 @@ from bayes_pricing.demand.purchase import PurchasePriors, PurchaseShape, fit_pur
 from bayes_pricing.demand.purchase_data import PurchaseData
 from bayes_pricing.demand.shares import SharePriors, fit_shares, pose_shares
 from bayes_pricing.demand.shares_data import ShareData, within_products
-from bayes_pricing.demand.shares_people import fit_people_shares, pose_people
+from bayes_pricing.demand.shares_people import fit_people_shares
+from bayes_pricing.demand.shares_people_mode import pose_people
 from bayes_pricing.errors import Refusal
 from simulations.studies.runner import Study, run_study
 from simulations.studies.tree_calibration import KEPT_DRAWS, table_lines

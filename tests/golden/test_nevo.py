@@ -13,8 +13,8 @@ from bayes_pricing.demand.shares import SharePriors, fit_shares
 from bayes_pricing.demand.shares_data import ShareData, build_shares
 from bayes_pricing.demand.shares_fit import report_share_instruments
 from bayes_pricing.demand.shares_inversion import fill_own_slopes
-from bayes_pricing.demand.shares_people import find_mode, pose_people
 from bayes_pricing.demand.shares_people_density import regress
+from bayes_pricing.demand.shares_people_mode import find_mode, pose_people
 from tests.support import shared_data
 
 

@@ -99,9 +99,9 @@ def test_choices_and_shares_answer_alike(tmp_path: Path) -> None:
 
 def test_people_of_a_market_differ_and_their_prices_are_recommended(tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
-    price = np.array([1.0, 1.2, 3.0]) + rng.choice([-0.2, 0.0, 0.2], (40, 3))
+    price = np.array([1.0, 1.2, 3.0]) + rng.choice([-0.2, 0.0, 0.2], (24, 3))
     taste = -1.5 + 0.8 * rng.standard_normal((1000, 1, 1))
-    weight = np.exp(np.array([1.0, 1.2, 3.0]) + taste * price + rng.normal(scale=0.2, size=(40, 3)))
+    weight = np.exp(np.array([1.0, 1.2, 3.0]) + taste * price + rng.normal(scale=0.2, size=(24, 3)))
     share = (weight / (1.0 + weight.sum(axis=2, keepdims=True))).mean(axis=0)
     path = tmp_path / "shares.csv"
     city, brand = np.indices(price.shape)
@@ -114,7 +114,7 @@ def test_people_of_a_market_differ_and_their_prices_are_recommended(tmp_path: Pa
         }
     ).write_csv(path)
     words = ("--model", "share-logit", "--item", "brand", "--region", "city", "--quantity", "share")
-    people = ("--tastes", "people", "--taste", "price", "--draws", 200, "--tune", 100, "--out", tmp_path / "model")
+    people = ("--tastes", "people", "--taste", "price", "--draws", 400, "--tune", 100, "--out", tmp_path / "model")
     ran = run("fit", "--sales", path, *words, *people, "--json")
     assert ran.code == 0, ran.err
     (spread,) = ran.json["variation"]
@@ -124,16 +124,14 @@ def test_people_of_a_market_differ_and_their_prices_are_recommended(tmp_path: Pa
     away = {(row["item"], row["price_of"]): row["mean"] for row in ran.json["cross_elasticities"]}
     assert away["plain", "basic"] > 1.3 * away["fine", "basic"]  # buyers of the cheap one go to the other cheap one
     asked = ("--model-dir", tmp_path / "model", "--own-item", "fine", "--unit-cost", 1.0, "--json")
-    found = run("recommend", *asked)
-    assert found.code == 0, found.err
-    assert found.json["model"] == ran.json["model"]
-    (fine,) = found.json["prices"]
-    assert (fine["item"], found.json["objective"]) == ("fine", "profit")
+    told = run("explain", *asked, "--item", "fine")
+    assert told.code == 0, told.err
+    assert told.json["model"] == ran.json["model"]
+    (fine,) = told.json["prices"]
+    assert (fine["item"], told.json["objective"]) == ("fine", "profit")
     assert price[:, 2].min() <= fine["price"] <= price[:, 2].max()
-    assert found.json["change"]["mean"] >= 0.0
-    told = run("explain", *asked, "--item", "fine").json
-    assert told["prices"] == found.json["prices"]
-    assert f"{fine['price']:.4g}" in told["prose"]["headline"]
+    assert told.json["change"]["mean"] >= 0.0
+    assert f"{fine['price']:.4g}" in told.json["prose"]["headline"]
 
 
 def test_one_price_and_weak_instruments_end_with_code_three(tmp_path: Path) -> None:

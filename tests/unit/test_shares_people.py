@@ -14,8 +14,9 @@ from bayes_pricing.demand.shares import SharePosterior, SharePriors
 from bayes_pricing.demand.shares_data import ShareData, build_shares
 from bayes_pricing.demand.shares_fit import fit_share_demand
 from bayes_pricing.demand.shares_inversion import people_nodes
-from bayes_pricing.demand.shares_people import PeopleSharePosterior, fit_people_shares, pose_people
+from bayes_pricing.demand.shares_people import PeopleSharePosterior, fit_people_shares
 from bayes_pricing.demand.shares_people_density import log_prior, log_target, regress
+from bayes_pricing.demand.shares_people_mode import pose_people
 from bayes_pricing.errors import SpecError
 
 PRIORS = SharePriors(dummy_sd=2.0)
@@ -105,9 +106,9 @@ def test_the_chain_stands_where_quadrature_does() -> None:
         (found.spread[:, :, 0] / data.per_elasticity, sds, weight.sum(axis=1)),
         (np.log(found.base.scales["noise_sd"]), noises, weight.sum(axis=0)),
     ):
-        mean = float(share @ grid)
-        sd = float(np.sqrt(share @ (grid - mean) ** 2))
-        assert abs(draws.mean() - mean) < 4.0 * sd / np.sqrt(found.diagnostics.min_ess_bulk) + 0.01 * sd
+        centre = float(share @ grid)
+        sd = float(np.sqrt(share @ (grid - centre) ** 2))
+        assert abs(draws.mean() - centre) < 4.0 * sd / np.sqrt(found.diagnostics.min_ess_bulk) + 0.01 * sd
         assert draws.std() == pytest.approx(sd, rel=0.15)  # 400 effective draws: 4 times 1 / sqrt(800)
 
 
