@@ -196,7 +196,9 @@ def _slide(rng: np.random.Generator, rows: PeopleRows, chain: PeopleChain, linea
     """
     variance, q = math.exp(2.0 * chain.log_stage), len(chain.pi)
     cross, own = float(chain.pi @ rows.zv), float(chain.pi @ rows.zz @ chain.pi)
-    sizes = np.exp(rng.uniform(*np.log(RIDGE_SCALES), RIDGE_STEPS)) * rng.standard_normal(RIDGE_STEPS)
+    sizes = np.exp(
+        rng.uniform(math.log(RIDGE_SCALES[0]), math.log(RIDGE_SCALES[1]), RIDGE_STEPS)
+    ) * rng.standard_normal(RIDGE_STEPS)
     chances = np.log(rng.random(RIDGE_STEPS))
     at = linear.copy()
 

@@ -107,9 +107,9 @@ def test_the_chain_stands_where_quadrature_does() -> None:
         (np.log(found.base.scales["noise_sd"]), noises, weight.sum(axis=0)),
     ):
         centre = float(share @ grid)
-        sd = float(np.sqrt(share @ (grid - centre) ** 2))
-        assert abs(draws.mean() - centre) < 4.0 * sd / np.sqrt(found.diagnostics.min_ess_bulk) + 0.01 * sd
-        assert draws.std() == pytest.approx(sd, rel=0.15)  # 400 effective draws: 4 times 1 / sqrt(800)
+        width = float(np.sqrt(share @ (grid - centre) ** 2))
+        assert abs(draws.mean() - centre) < 4.0 * width / np.sqrt(found.diagnostics.min_ess_bulk) + 0.01 * width
+        assert draws.std() == pytest.approx(width, rel=0.15)  # 400 effective draws: 4 times 1 / sqrt(800)
 
 
 def test_the_prior_is_half_normal() -> None:
