@@ -27,11 +27,7 @@ from bayes_pricing.errors import SpecError
 
 Progress = Callable[[float, str], None]
 DEFAULT_TUNE = 300
-TARGET_ACCEPTANCE = (0.7, 0.95, 0.99)
-"""Coordinates are near-normal and of one scale, so steps longer than the usual 0.8 are fine where a level has units
-enough to know their sd. Where it has few, the posterior of that sd reaches to zero, which takes shorter steps; a run
-with divergences is thrown away and made again with shorter ones."""
-FEW_UNITS = 10
+TARGET_ACCEPTANCE = (0.8, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -135,12 +131,11 @@ def _sample(
     def report(done: int, total: int, warming: bool) -> None:
         _tell(progress, 0.05 + 0.9 * done / total, "warming up" if warming else "sampling")
 
-    smallest = int(np.diff(counts.nest.level_start)[:-1].min())
     found = sample_nuts(
         lambda: _new_run(counts),
         lambda rng: start_point(counts, rough, rng),
         plan,
-        TARGET_ACCEPTANCE[1 if smallest < FEW_UNITS else 0 :],
+        TARGET_ACCEPTANCE,
         report if progress is not None else None,
     )
     return found.x, SamplerStatistics(divergences=found.divergences, energy=found.energy)
