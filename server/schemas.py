@@ -176,8 +176,8 @@ class Roles(Strict, frozen=True):
 
 
 class Terms(Strict, frozen=True):
-    """What else the demand equation holds, as the shell's flags say it; but for prices that cross and elasticities that
-    change with the price, under which no single item's price can be answered for.
+    """What else the demand equation holds, as the shell's flags say it; but for prices that cross, under which no
+    single item's price can be answered for.
     """
 
     correlated: Literal["all", "price"] = "all"
@@ -187,6 +187,7 @@ class Terms(Strict, frozen=True):
     trend: bool = False
     stockpiling: bool = False
     drift: bool = False
+    price_curve: Literal["constant", "quadratic"] = "constant"
     month_effects: bool = False
     holiday: Annotated[list[Annotated[str, Meta(max_length=300)]], Meta(max_length=200)] = []
     period_effects: Literal["all", "category"] | None = None

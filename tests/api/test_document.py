@@ -107,7 +107,7 @@ def test_fits_and_read_outs_ask_what_the_shell_asks() -> None:
     asked = set(inspect.signature(fit).parameters) - {"sampler", "choice", "out", "json"}
     sampler = {flag.name for flag in fields(SamplerFlags)}
     assert asked | sampler | {"absent", "policy"} == set(schemas.FitRequest.__struct_fields__)
-    terms = {flag.name for flag in fields(TermFlags)} - {"cross_prices", "price_curve"}
+    terms = {flag.name for flag in fields(TermFlags)} - {"cross_prices"}
     assert set(schemas.Terms.__struct_fields__) == terms
     shell = {flag.name for flag in fields(TrialFlags)} - {"data", "query"}
     renamed = {"outcome": "outcomes", "square": "squares"}

@@ -13,6 +13,7 @@ import pytest
 from bayes_pricing import backtest
 from bayes_pricing.demand import model_comparison
 from bayes_pricing.demand.spec import DemandSpec
+from bayes_pricing.demand.terms import TermRequest
 from bayes_pricing.errors import Finding, Refusal
 from server.settings import Settings
 from server.store.database import open_database
@@ -31,6 +32,7 @@ def test_the_family_that_a_comparison_found_is_the_one_that_is_tested(
 
     def compared(panel: Any, request: Any, *others: Any, **named: Any) -> Any:
         asked.append(request.model)
+        assert request.terms == TermRequest(curve=True)
         spec = DemandSpec(likelihood="lognormal", levels=("category",), errors="student_t")
         return SimpleNamespace(diagnostics=SimpleNamespace(passed=True), posterior=SimpleNamespace(spec=spec))
 
@@ -44,7 +46,12 @@ def test_the_family_that_a_comparison_found_is_the_one_that_is_tested(
     settings.sources_dir.mkdir()
     (settings.sources_dir / "tea.csv").write_text(SALES)
     engine = open_database(settings.database_url)
-    job = submit_job(engine, "fit", {"sales": "source:tea.csv", "compare_models": True, "seed": 1}, by="test").job
+    job = submit_job(
+        engine,
+        "fit",
+        {"sales": "source:tea.csv", "compare_models": True, "terms": {"price_curve": "quadratic"}},
+        by="test",
+    ).job
     run_worker(settings, engine, HANDLERS, stop=threading.Event(), once=True)
     ended = find_job(engine, job.id)
     engine.dispose()
