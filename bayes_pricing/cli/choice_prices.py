@@ -134,9 +134,7 @@ def _offer_lines(asked: ChoiceQuestion, found: OfferPrice, place: int) -> list[s
     ]
 
 
-def _choice(
-    asked: ChoiceQuestion, posterior: Choosers, item: str | None
-) -> tuple[dict[str, object], list[str]]:
+def _choice(asked: ChoiceQuestion, posterior: Choosers, item: str | None) -> tuple[dict[str, object], list[str]]:
     from bayes_pricing.pricing.choice_prices import best_choice_prices
 
     _require_read(asked.limits, READ_OF_CHOICES)
@@ -203,9 +201,7 @@ def _price_lines(found: ChoicePrices) -> list[str]:
     ]
 
 
-def _reasons(
-    posterior: Choosers, found: ChoicePrices, item: str
-) -> tuple[dict[str, object], list[str]]:
+def _reasons(posterior: Choosers, found: ChoicePrices, item: str) -> tuple[dict[str, object], list[str]]:
     """Elasticity and diversion of one product at the mean prices so far."""
     from bayes_pricing.demand.choice_elasticity import choice_elasticities, diversion
 
