@@ -35,7 +35,6 @@ WORKER = "from bayes_pricing.cli.main import run; run(['worker'])"
 HEADER = "application/json"
 PATIENCE_SECONDS = 600
 """An end for what never comes; a fit whose kernels have to be compiled first takes minutes on a busy machine."""
-pytestmark = pytest.mark.xdist_group("stranger")
 
 
 def examples() -> list[tuple[str, str]]:

@@ -78,7 +78,6 @@ def test_a_worker_without_jobs_gets_ready_once_and_stops_in_the_middle(tmp_path:
     engine.dispose()
 
 
-@pytest.mark.xdist_group("stranger")
 def test_what_a_worker_rehearses_is_a_whole_fit() -> None:
     heard: list[float] = []
     rehearse_fit(lambda fraction, label: heard.append(fraction))

@@ -11,7 +11,7 @@ from bayes_pricing.reporting.report import write_report
 from tests.browser.chromium import Visit, open_page
 from tests.reports import example_report
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 CHARTS = 11
 """Three of demand, two scores, coverage, baselines' elasticities, two of the decision, one story, one PIT."""

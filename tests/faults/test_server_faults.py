@@ -29,10 +29,7 @@ from tests.api.running import Shop, market, open_shop
 from tests.faults.running import ITEM, Running, eventually, kill, promote_in_store, second_model, serving
 from tests.support import require
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc"),
-    pytest.mark.xdist_group("faults"),  # else every process of the test line publishes and starts a server of its own
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 
 PATIENCE = 6
 """Seconds that the server waits for a slow request; those of the tests are quick, even where others use the machine."""

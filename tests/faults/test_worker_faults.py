@@ -98,7 +98,6 @@ def test_stopped_worker_gives_its_job_back_at_once(settings: Settings, engine: E
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("stranger")  # who fits the same model: what one has compiled is there for the other
 def test_fit_of_a_killed_worker_is_published_once_with_its_evidence(settings: Settings, engine: Engine) -> None:
     rng = np.random.default_rng(1)
     price = rng.choice([4.0, 4.5, 5.0, 5.5], (8, 32))
