@@ -57,7 +57,7 @@ class ModelResponse:
     clusters : tuple of str
     worth : array (2, item)
     log_units, own, cross : arrays (draw, item)
-        Log expected units today, own-price elasticity (its mean over the move), elasticity to all rivals' prices together.
+        Log expected units today, own-price elasticity (its mean over the move), elasticity to all rivals' prices.
     log_move : float
     noise_sd : array (item,)
         Sd of log sales around what is expected; counts have none but their own.
