@@ -12,8 +12,9 @@ from bayes_pricing.data.gram import Floats, Gram
 from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data, kernel_tree
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.demand.tree_density import log_posterior
-from bayes_pricing.demand.tree_kernels import Work, new_work
+from bayes_pricing.demand.tree_kernels import new_work
 from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior
+from bayes_pricing.demand.tree_start import climbable
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -29,15 +30,12 @@ class MarginalLikelihood:
     ----------
     data : TreeData
     prior : TreePrior
-    work : Work
-        Memory of the kernels.
     best : array
         Where the last search ended: the next one starts there.
     """
 
     data: TreeData
     prior: TreePrior
-    work: Work
     best: Floats
 
     @classmethod
@@ -58,18 +56,18 @@ class MarginalLikelihood:
         return cls(
             data=data,
             prior=prior,
-            work=new_work(kernel_tree(data, gram, prior.root_mean)),
             best=np.concatenate([np.full(prior.layout.size, 0.3), np.full(groups, -1.0)]),
         )
 
     def largest(self, gram: Gram) -> float:
         """Log of it, up to what is the same for all statistics of the same rows."""
         tree, scales = kernel_tree(self.data, gram, self.prior.root_mean), self.prior.scales
+        work = new_work(tree)
 
         def density(theta: Floats) -> tuple[float, Floats]:
             gradient = np.zeros(self.best.size)
-            value = log_posterior(theta, tree, scales, self.work, gradient)
-            return -value, -gradient
+            value = log_posterior(theta, tree, scales, work, gradient)
+            return climbable(value, gradient)
 
         found = minimize(density, self.best, jac=True, method="L-BFGS-B", options={"maxiter": 60, "ftol": 1e-9})
         self.best = np.asarray(found.x, dtype=np.float64)

@@ -11,15 +11,19 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from scipy.integrate import quad
 
+from bayes_pricing.data.gram import gather_gram
 from bayes_pricing.data.panel import SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.demand.changing import elasticity_at_price, term_columns
 from bayes_pricing.demand.design import ModelRequest, build_design, log_rows
 from bayes_pricing.demand.forecast import demand_draws, predict_units
+from bayes_pricing.demand.gaussian_tree import build_tree_data, kernel_tree
 from bayes_pricing.demand.price_curves import Saturating, curve_slope, curve_values
 from bayes_pricing.demand.spec import CROSS_PRICE, PRICE_CURVE, DemandSpec
 from bayes_pricing.demand.steepness import compare_steepness, steepness_findings
 from bayes_pricing.demand.terms import STEEPNESSES, TermRequest, price_curve_column
+from bayes_pricing.demand.tree_prior import build_tree_prior
+from bayes_pricing.demand.tree_start import find_start, residual_start
 from bayes_pricing.errors import Refusal, SpecError
 from bayes_pricing.pricing.constraints import MaxChange
 from bayes_pricing.pricing.curved import prices_on_curve
@@ -180,6 +184,33 @@ def test_clear_sales_tell_how_steep_the_curve_is(steepness: float) -> None:
     assert "price_curve_steepness_unclear" not in codes
     assert ("price_curve_limits_unseen" in codes) == (steepness == 2.0)
     assert ("price_curve_jump" in codes) == (steepness == 16.0)
+
+
+def test_items_of_one_level_do_not_break_the_search_for_the_mode() -> None:
+    """Their sd between items is zero, where the density has a crease: the search once stepped into the overflow."""
+    rng = np.random.default_rng(109)
+    own, swing = rng.normal(-2.1, 0.15, (8, 1)), rng.normal(-0.9, 0.15, (8, 1))
+    log_price = rng.normal(0.0, 0.3, (8, 52))
+    away = log_price - log_price.mean(axis=1, keepdims=True)
+    log_units = 6.0 + own * away + swing * curve_values(away, STEEP) + rng.normal(0.0, 0.05, (8, 52))
+    rows = pl.DataFrame(
+        {
+            "item": np.repeat([f"item{at}" for at in range(8)], 52),
+            "log_price": away.ravel(),
+            "curve": curve_values(away, STEEP).ravel(),
+            "log_units": log_units.ravel(),
+        }
+    )
+    spec = DemandSpec(levels=(), controls=(PRICE_CURVE,), steepness=STEEP)
+    gram = gather_gram(
+        rows.rename({"curve": PRICE_CURVE}), "item", "log_units", spec.columns[1:], centred=("log_price",)
+    )
+    data = build_tree_data(gram, [], spec)
+    prior = build_tree_prior(data, spec.priors)
+    tree = kernel_tree(data, gram, prior.root_mean)
+    start = find_start(tree, prior, 1, *residual_start(tree))
+    assert np.isfinite(start.factor).all()
+    assert start.mode[-1] == pytest.approx(np.log(0.05), abs=0.1)  # 416 rows: the noise's log has an sd of 0.035
 
 
 def test_sales_without_a_curve_cannot_tell_and_it_is_said() -> None:
