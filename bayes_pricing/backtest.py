@@ -19,6 +19,7 @@ from bayes_pricing.demand.fit import ProgressCallback, SamplerSettings, fit_dema
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.predictive import check_predictions
 from bayes_pricing.demand.spec import CROSS_PRICE, PRICE_CURVE, PRICE_DRIFT, TREND, UNCENTRED
+from bayes_pricing.demand.terms import price_curve_column
 from bayes_pricing.errors import Finding, Refusal
 from bayes_pricing.gate import BackTest, Calibration
 
@@ -152,7 +153,8 @@ def _rows_in_terms(
         for name in names
     }
     if PRICE_CURVE in moved:
-        moved[PRICE_CURVE] = (pl.col("price").log() - pl.col("_reference")) ** 2
+        away = pl.col("price").log() - pl.col("_reference")
+        moved[PRICE_CURVE] = price_curve_column(away, posterior.spec.steepness)
     return rows.join(fitted, on="item", how="left", maintain_order="left").with_columns(**moved)
 
 

@@ -187,7 +187,7 @@ class Terms(Strict, frozen=True):
     trend: bool = False
     stockpiling: bool = False
     drift: bool = False
-    price_curve: Literal["constant", "quadratic"] = "constant"
+    price_curve: Literal["constant", "quadratic", "saturating"] = "constant"
     month_effects: bool = False
     holiday: Annotated[list[Annotated[str, Meta(max_length=300)]], Meta(max_length=200)] = []
     period_effects: Literal["all", "category"] | None = None

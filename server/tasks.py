@@ -146,7 +146,7 @@ def _model_request(asked: FitRequest) -> ModelRequest:
             trend=terms.trend,
             stockpiling=terms.stockpiling,
             drift=terms.drift,
-            curve=terms.price_curve == "quadratic",
+            curve=terms.price_curve,
             months=terms.month_effects,
             holidays=tuple(terms.holiday),
             period_effects=terms.period_effects,

@@ -128,8 +128,9 @@ class TermFlags:
     """Buyers stock up when the price falls: short-run and long-run elasticity apart."""
     drift: Annotated[bool, Parameter(negative=())] = False
     """The elasticity moves from the first to the last period (log-normal sales)."""
-    price_curve: Literal["constant", "quadratic"] = "constant"
-    """Elasticity the same at every price, or changing with it (log demand quadratic in log price; log-normal sales)."""
+    price_curve: Literal["constant", "quadratic", "saturating"] = "constant"
+    """Elasticity the same at every price, or changing with it: in a straight line of log price, or from one limit to
+    another (log-normal sales)."""
     month_effects: Annotated[bool, Parameter(negative=())] = False
     """Every month of the year has an effect, common to all items."""
     holiday: Repeatable = ()

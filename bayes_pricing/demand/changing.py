@@ -13,17 +13,19 @@ from numpy.typing import ArrayLike
 from bayes_pricing.demand.attributes import item_attributes
 from bayes_pricing.demand.forecast import positive_prices, select_items
 from bayes_pricing.demand.posterior import DemandPosterior
+from bayes_pricing.demand.price_curves import curve_slope
 from bayes_pricing.demand.spec import PRICE_CURVE, PRICE_DRIFT, UNCENTRED
+from bayes_pricing.demand.terms import price_curve_column
 from bayes_pricing.errors import SpecError
 
 
 def elasticity_at_price(posterior: DemandPosterior, items: Sequence[str], prices: ArrayLike) -> xr.DataArray:
     r"""Draws of d log units / d log price at chosen prices, dims (chain, draw, item) or (chain, draw, item, price).
 
-    .. math:: \varepsilon_i(p) = \varepsilon_i + 2 \kappa_i (\log p - \overline{\log p}_i)
+    .. math:: \varepsilon_i(p) = \varepsilon_i + 2 \kappa_i x, \qquad x = \log p - \overline{\log p}_i
 
-    with :math:`\kappa_i` the effect of ``price_curve``; the same at every price where the model has none. In the last
-    period where it drifts.
+    or, where it saturates, :math:`\varepsilon_i + \kappa_i \tanh(s x / 2)`, with :math:`\kappa_i` the effect of
+    ``price_curve``; the same at every price where the model has none. In the last period where it drifts.
 
     Parameters
     ----------
@@ -42,9 +44,10 @@ def elasticity_at_price(posterior: DemandPosterior, items: Sequence[str], prices
     own = draws.sel(coefficient="log_price", drop=True)
     names = ("item",) if wanted.ndim == 1 else ("item", "price")
     reference = select_items(posterior, items)["reference_log_price"].to_numpy()
-    away = xr.DataArray(np.log(wanted).T - reference, dims=names[::-1]).transpose(*names)
-    slope = draws.sel(coefficient=PRICE_CURVE, drop=True) if PRICE_CURVE in posterior.spec.controls else 0.0 * own
-    return (own + 2.0 * slope * away).transpose("chain", "draw", *names)
+    slope = curve_slope(np.log(wanted).T - reference, posterior.spec.steepness)
+    change = xr.DataArray(slope, dims=names[::-1]).transpose(*names)
+    curve = draws.sel(coefficient=PRICE_CURVE, drop=True) if posterior.spec.curved else 0.0 * own
+    return (own + curve * change).transpose("chain", "draw", *names)
 
 
 def elasticity_in_period(
@@ -108,7 +111,7 @@ def term_columns(rows: pl.DataFrame, posterior: DemandPosterior) -> pl.DataFrame
     away = log_price - pl.col("_reference")
     columns = {f"{name}:log_price": pl.col(f"{name}:level") * log_price for name in spec.attributes}
     if PRICE_CURVE in spec.controls:
-        columns[PRICE_CURVE] = away**2
+        columns[PRICE_CURVE] = price_curve_column(away, spec.steepness)
     if PRICE_DRIFT in spec.controls:
         ends = _ends(posterior).to_physical()
         first, last = (float(one) for one in (ends.min(), ends.max()))  # type: ignore[arg-type]

@@ -22,8 +22,18 @@ from bayes_pricing.demand.choice_of_model import (
 )
 from bayes_pricing.demand.cross_prices import OtherPrices, add_other_prices
 from bayes_pricing.demand.identification import check_identified
-from bayes_pricing.demand.spec import CROSS_PRICE, UNCENTRED, Correlated, DemandSpec, Likelihood, NoiseBy, Priors
-from bayes_pricing.demand.terms import TermRequest, add_terms
+from bayes_pricing.demand.spec import (
+    CROSS_PRICE,
+    PRICE_CURVE,
+    UNCENTRED,
+    Correlated,
+    DemandSpec,
+    Likelihood,
+    NoiseBy,
+    Priors,
+)
+from bayes_pricing.demand.steepness import compare_steepness, steepness_findings
+from bayes_pricing.demand.terms import TermRequest, add_terms, price_curve_column
 from bayes_pricing.errors import Finding, Refusal
 
 ROWS_FOR_NOISE_BY_ITEM = 30
@@ -110,6 +120,8 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
     their coefficient is a cross-price elasticity. With a randomised price and no variation inside any item, items of
     one category are taken as one.
 
+    The steepness of a saturating elasticity is chosen here, by one pass over the rows.
+
     Raises
     ------
     Refusal
@@ -126,7 +138,7 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
     if instrumented and automatic:
         choice = replace(choice, reason="prices have instruments, and the joint model of price and sales is log-normal")
     refuse_zeros_under_logs(choice.likelihood, facts)
-    for flag, asked in (("--drift", request.terms.drift), ("--price-curve", request.terms.curve)):
+    for flag, asked in (("--drift", request.terms.drift), ("--price-curve", request.terms.curve != "constant")):
         if asked:
             _require_tree(flag, request, choice.likelihood, instrumented, count_sold_out(leaves))
     category = panel.roles.levels[0] if panel.roles.levels else None
@@ -162,6 +174,12 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
     if attributes is not None:
         items = items.join(attributes.table, on="item", maintain_order="left")
     spec = replace(spec, noise_by=request.noise_by or _noise_by(items, roles.levels))
+    if request.terms.curve == "saturating":
+        likelihood = compare_steepness(log_rows(leaves), items, spec)
+        spec = replace(spec, steepness=max(likelihood, key=likelihood.__getitem__))
+        away = pl.col("price").log() - pl.col("price").log().mean().over("item")
+        leaves = leaves.with_columns(price_curve_column(away, spec.steepness).alias(PRICE_CURVE))
+        findings = [*findings, *steepness_findings(likelihood)]
     return Design(
         spec=spec,
         frame=leaves,
@@ -170,6 +188,13 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
         findings=tuple(findings),
         autocorrelation=request.autocorrelation,
     )
+
+
+def log_rows(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Rows with log price and log units per unit of exposure."""
+    exposure = pl.col("exposure").log() if "exposure" in frame.collect_schema().names() else pl.lit(0.0)
+    log_units = pl.col("quantity").log() - exposure
+    return frame.with_columns(pl.col("price").log().alias("log_price"), log_units.alias("log_units"))
 
 
 def _require_tree(flag: str, request: ModelRequest, likelihood: Likelihood, instrumented: bool, sold_out: int) -> None:

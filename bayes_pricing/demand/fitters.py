@@ -18,7 +18,7 @@ from bayes_pricing.demand.censoring import censoring_finding, uncensored_finding
 from bayes_pricing.demand.censoring_fit import fit_rows
 from bayes_pricing.demand.confounding import ConfoundingSensitivity, check_confounding
 from bayes_pricing.demand.control_function_fit import Endogeneity, fit_endogenous
-from bayes_pricing.demand.design import Design
+from bayes_pricing.demand.design import Design, log_rows
 from bayes_pricing.demand.diagnostics import SamplerStatistics
 from bayes_pricing.demand.nuts import SamplingPlan, SettledFit, settle
 from bayes_pricing.demand.posterior import DemandPosterior
@@ -117,7 +117,7 @@ def _fit_joint(
     sold_out: int,
 ) -> Found:
     """Price and sales together, where prices followed demand and instruments tell the two apart."""
-    rows, spec = _log_rows(design), design.spec
+    rows, spec = log_rows(design.frame), design.spec
     plan = SamplingPlan(draws=sampler.draws, tune=sampler.tune or TREE_TUNE, chains=sampler.chains, seed=seed)
     with watch.stage("sample"):
         found = fit_endogenous(
@@ -167,7 +167,7 @@ def _fit_tree(
     columns = list(spec.columns[1:])
     with watch.stage("scan"):
         progress(0.05, "summing up the rows of each item")
-        rows = _log_rows(design)
+        rows = log_rows(design.frame)
         gram = gather_gram(rows, "item", "log_units", columns, centred=spec.centred)
 
     with watch.stage("autocorrelation"):
@@ -242,14 +242,6 @@ def _fit_counts(
 
 def _sampling_label(every: int) -> str:
     return "sampling the posterior" if every == 1 else f"sampling again, {every} times as long"
-
-
-def _log_rows(design: Design) -> pl.LazyFrame:
-    """The design's rows with log price and log units per unit of exposure."""
-    names = design.frame.collect_schema().names()
-    exposure = pl.col("exposure").log() if "exposure" in names else pl.lit(0.0)
-    log_units = pl.col("quantity").log() - exposure
-    return design.frame.with_columns(pl.col("price").log().alias("log_price"), log_units.alias("log_units"))
 
 
 def _autocorrelation(

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayes_pricing.demand.equation import log_demand
 from bayes_pricing.demand.posterior import DemandPosterior
-from bayes_pricing.demand.price_curves import PriceCurve, Quadratic
+from bayes_pricing.demand.price_curves import PriceCurve, curve_from, curve_slope, curve_values
 from bayes_pricing.demand.spec import PRICE_CURVE
 from bayes_pricing.errors import SpecError
 
@@ -163,25 +163,27 @@ def _draws_at(posterior: DemandPosterior, table: pl.DataFrame, prices: Floats) -
     names = [str(name) for name in table["item"]]
     coefficients = posterior.coefficients("item", names).transpose("item", "coefficient", "chain", "draw")
     smearing = _flat(posterior.log_smearing(names).transpose("item", "chain", "draw"))
-    elasticity = _flat(coefficients.sel(coefficient="log_price"))
+    usual = elasticity = _flat(coefficients.sel(coefficient="log_price"))
     away = np.log(prices)[:, None] - table["reference_log_price"].to_numpy()[:, None]
-    curve = None
-    if PRICE_CURVE in posterior.spec.controls:
-        curve = Quadratic(bend=_flat(coefficients.sel(coefficient=PRICE_CURVE)))
+    steepness, curve, effects = posterior.spec.steepness, None, []
+    if posterior.spec.curved:
+        effects = [_flat(coefficients.sel(coefficient=PRICE_CURVE))]
+        curve = curve_from(effects[0], away[:, 0], steepness)
+        elasticity = elasticity + effects[0] * curve_slope(away, steepness)
     log_units = log_demand(
         level=_flat(coefficients.sel(coefficient="level")) + smearing,
-        elasticity=elasticity,
+        elasticity=usual,
         log_price=away,
         reference_log_price=0.0,
-        effects=[] if curve is None else [curve.bend],
-        controls=[] if curve is None else [away**2],
+        effects=effects,
+        controls=[curve_values(away, steepness)] * len(effects),
         log_exposure=np.log(table["exposure"].to_numpy())[:, None],
     )
     return DemandDraws(
         items=tuple(names),
         current_price=prices,
         log_units_today=np.asarray(log_units, dtype=np.float64),
-        elasticity=elasticity if curve is None else curve.elasticity_at(elasticity, away[:, 0]),
+        elasticity=elasticity,
         log_smearing=smearing.mean(axis=1),
         chains=coefficients.sizes["chain"],
         curve=curve,
@@ -191,11 +193,12 @@ def _draws_at(posterior: DemandPosterior, table: pl.DataFrame, prices: Floats) -
 def predict_units(posterior: DemandPosterior, items: Sequence[str], prices: ArrayLike) -> xr.DataArray:
     r"""Expected units per period at chosen prices, one value per posterior draw.
 
-    .. math:: E[q] = \exp(\alpha + \varepsilon (\log p - \overline{\log p}) + \kappa (\log p - \overline{\log p})^2
-              + s + \log(\text{exposure}))
+    .. math:: E[q] = \exp(\alpha + \varepsilon x + \kappa c(x) + m + \log(\text{exposure})), \qquad
+              x = \log p - \overline{\log p}
 
-    with :math:`s = \log E[e^{residual}]` (the smearing that turns a median into a mean), :math:`\kappa` where the
-    elasticity changes with price, and controls at their usual values. Only the uncertainty about demand is in the
+    with :math:`m = \log E[e^{residual}]` (the smearing that turns a median into a mean), where the elasticity changes
+    with price :math:`c(x) = x^2`, or :math:`(2 / s) \log \cosh(s x / 2)` where it saturates, and controls at their
+    usual values. Only the uncertainty about demand is in the
     draws, not the noise of a single period's sales.
 
     Parameters

@@ -11,6 +11,7 @@ Likelihood = Literal["lognormal", "poisson", "negative_binomial"]
 NoiseBy = Literal["common", "category", "item"]
 ErrorLaw = Literal["gaussian", "student_t"]
 Correlated = Literal["all", "price"]
+PriceCurveForm = Literal["constant", "quadratic", "saturating"]
 
 CROSS_PRICE = "cross_price"
 """Item-level column: the sum of the log prices of the category's other items; its effect is their mean elasticity."""
@@ -23,7 +24,8 @@ PRICE_DRIFT = "price_drift"
 so that the elasticity is that of the last period."""
 
 PRICE_CURVE = "price_curve"
-"""Item-level column: the square of log price, less its reference."""
+r"""Item-level column, of :math:`x`, log price less its reference: :math:`x^2`, or where the elasticity saturates
+:math:`(2 / s) \log \cosh(s x / 2)`."""
 
 UNCENTRED = (PRICE_DRIFT, PRICE_CURVE)
 """Columns from which an item's mean is not taken: they are zero at the reference price."""
@@ -77,7 +79,8 @@ class Priors:
         the elasticity moves from the first to the last period of the sales.
     curve_sd, curve_between : float
         The same of the coefficient of squared log price; the elasticity changes by twice it per unit of log price, so
-        0.5 lets it change by about 0.1 when the price rises by 10 %.
+        0.5 lets it change by about 0.1 when the price rises by 10 %. Of a saturating curve: of half the distance
+        between its two limits, an elasticity.
     response_sd, response_between : float
         Normal prior sd (around zero) of the population mean, and half-normal scale of the between-unit sd, of what a
         promotion or a fall of the price adds: elasticities like the own, so in their unit.
@@ -169,6 +172,9 @@ class DemandSpec:
         Level inside whose units the items' prices act on each other (``population``: all items); None for none.
     others : int
         With `cross_prices`: other items of the largest such unit.
+    steepness : float
+        How fast a saturating elasticity goes from one limit to the other, :math:`s` per unit of log price, taken as
+        known; 0 where the curve of the price is quadratic or there is none.
     autocorrelation : float
         First-order autocorrelation of an item's residuals in consecutive periods, taken as known; 0 for none.
     noise_by : str
@@ -192,6 +198,7 @@ class DemandSpec:
     correlated: Correlated = "all"
     cross_prices: str | None = None
     others: int = 0
+    steepness: float = 0.0
     autocorrelation: float = 0.0
     noise_by: NoiseBy = "common"
     errors: ErrorLaw = "gaussian"
@@ -227,6 +234,11 @@ class DemandSpec:
         if not abs(self.autocorrelation) < 1 or (self.autocorrelation and self.likelihood != "lognormal"):
             raise SpecError(
                 f"DemandSpec.autocorrelation is {self.autocorrelation}; it must be inside (-1, 1), and 0 for counts."
+            )
+        if not 0 <= self.steepness < float("inf") or (self.steepness and not self.curved):
+            raise SpecError(
+                f"DemandSpec.steepness is {self.steepness}; it must be positive and finite, and 0 without the control "
+                f"{PRICE_CURVE!r}."
             )
         self._check_cross_prices()
 
@@ -280,6 +292,13 @@ class DemandSpec:
     def curved(self) -> bool:
         """Whether the elasticity changes with price."""
         return PRICE_CURVE in self.controls
+
+    @property
+    def price_curve(self) -> PriceCurveForm:
+        """How the elasticity changes with price: not (``constant``), ``quadratic`` or ``saturating``."""
+        if not self.curved:
+            return "constant"
+        return "saturating" if self.steepness else "quadratic"
 
     @property
     def all_levels(self) -> tuple[str, ...]:

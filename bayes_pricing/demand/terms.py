@@ -9,12 +9,19 @@ import polars as pl
 
 from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.demand.calendar import PeriodEffects, add_calendar
-from bayes_pricing.demand.spec import PRICE_CURVE, PRICE_DRIFT, PRICE_FALL, PROMOTION, TREND
+from bayes_pricing.demand.spec import PRICE_CURVE, PRICE_DRIFT, PRICE_FALL, PROMOTION, TREND, PriceCurveForm
 from bayes_pricing.errors import Finding, Refusal, SpecError
 
 DAYS_OF_YEAR = 365.25
 STILL_SHARE = 0.02
 """Share of the within-item variance of log price below which the regular price, or the promotion, never moved."""
+STEEPNESSES = (2.0, 4.0, 8.0, 16.0)
+r"""Steepnesses :math:`s` of a saturating elasticity that come into question, per unit of log price.
+
+Three quarters (:math:`\tanh 1`) of the way from the usual price's elasticity to a limit are gone at :math:`\pm 2/s` in
+log price: at prices 172, 65, 28 and 13 % higher. Slower, no market's prices reach a limit and a quadratic says the
+same; faster, it is a jump at the usual price. Between neighbours the curve hardly differs, so doubling is fine enough.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +40,9 @@ class TermRequest:
         Buyers stock up when the price falls: short-run and long-run elasticity apart.
     drift : bool
         The elasticity moves in a straight line from the first to the last period, each item's around its category's.
-    curve : bool
-        The elasticity changes with price: log demand is quadratic in log price.
+    curve : str
+        How the elasticity changes with price: not (``constant``), in a straight line of log price (``quadratic``: log
+        demand is that), or from one limit to another (``saturating``).
     months : bool
         Every month of the year has an effect of its own, common to all items.
     holidays : tuple of str
@@ -54,7 +62,7 @@ class TermRequest:
     trend: bool = False
     stockpiling: bool = False
     drift: bool = False
-    curve: bool = False
+    curve: PriceCurveForm = "constant"
     months: bool = False
     holidays: tuple[str, ...] = ()
     period_effects: PeriodEffects | None = None
@@ -94,7 +102,8 @@ def add_terms(frame: pl.LazyFrame, roles: ColumnRoles, request: TermRequest, *, 
 
     ``promotion`` is :math:`\log(\text{list price} / \text{price})`: its effect is what a price cut that is announced as
     one adds to the same cut of the regular price. ``price_fall`` is :math:`\log p_{t-1} - \log p_t`: its effect is what
-    buyers take early, so that the effect of log price itself is the long-run elasticity.
+    buyers take early, so that the effect of log price itself is the long-run elasticity. A saturating ``price_curve``
+    has the least of the :data:`STEEPNESSES`, until the design has chosen among them.
 
     Parameters
     ----------
@@ -144,8 +153,8 @@ def add_terms(frame: pl.LazyFrame, roles: ColumnRoles, request: TermRequest, *, 
     away = pl.col("price").log() - pl.col("price").log().mean().over("item")
     if request.drift:
         controls[PRICE_DRIFT] = away * _time(frame)
-    if request.curve:
-        controls[PRICE_CURVE] = away**2
+    if request.curve != "constant":
+        controls[PRICE_CURVE] = price_curve_column(away, STEEPNESSES[0] if request.curve == "saturating" else 0.0)
     taken = sorted({*controls, *shared} & {*roles.controls, *roles.shared_controls})
     if taken:
         raise SpecError(f"Control {taken[0]!r} has the name of a column that the model builds; rename it.")
@@ -155,6 +164,23 @@ def add_terms(frame: pl.LazyFrame, roles: ColumnRoles, request: TermRequest, *, 
         shared_controls=tuple(shared),
         findings=tuple(findings),
     )
+
+
+def price_curve_column(away: pl.Expr, steepness: float) -> pl.Expr:
+    r"""What multiplies the coefficient of the price's curve, of log price less its reference (`away`, :math:`x`).
+
+    .. math:: \frac{2}{s} \log \cosh \frac{s x}{2}, \qquad \text{or } x^2 \text{ where } s = 0
+
+    Examples
+    --------
+    >>> rows = pl.DataFrame({"x": [-0.5, 0.0, 0.5]})
+    >>> rows.select(price_curve_column(pl.col("x"), 8.0))["x"].round(4).to_list()
+    [0.3313, 0.0, 0.3313]
+    """
+    if not steepness:
+        return away**2
+    size = away.abs() * (0.5 * steepness)
+    return (size + (-2.0 * size).exp().log1p() - math.log(2.0)) * (2.0 / steepness)
 
 
 def _cycle(frame: pl.LazyFrame, request: TermRequest, *, dated: bool) -> tuple[float, tuple[Finding, ...]]:

@@ -15,6 +15,7 @@ from bayes_pricing.demand.tree_prior import TreePrior
 STEP = 1e-5
 LEAST_PRECISION = 1.0
 MOST_ITERATIONS = 200
+WALL = 1e100
 
 
 class Start(NamedTuple):
@@ -32,6 +33,21 @@ def residual_start(tree: Tree) -> tuple[float, Floats]:
     pooled = (rss.sum() + 1e-6) / max(float(freedom.sum()), 1.0)
     own = (rss + 10.0 * pooled) / (freedom + 10.0)
     return float(0.5 * np.log(pooled)), 0.5 * np.log(own)
+
+
+def climbable(value: float, gradient: Floats) -> tuple[float, Floats]:
+    """Loss and slope for a search of the mode; a step so far out that the density overflowed is a wall to turn from.
+
+    Where an sd between units is zero the density has a crease, and a search that meets it may step that far.
+
+    Examples
+    --------
+    >>> climbable(float("nan"), np.array([1.0, np.nan]))
+    (1e+100, array([0., 0.]))
+    """
+    if np.isfinite(value) and np.isfinite(gradient).all():
+        return -value, -gradient
+    return WALL, np.zeros(len(gradient))
 
 
 def find_start(tree: Tree, prior: TreePrior, groups: int, pooled: float, own: Floats) -> Start:
@@ -63,10 +79,12 @@ def find_start(tree: Tree, prior: TreePrior, groups: int, pooled: float, own: Fl
     def loss(theta: Floats) -> tuple[float, Floats]:
         gradient = np.zeros(len(theta))
         value = log_posterior(theta, tree, prior.scales, work, gradient)
-        return -value, -gradient
+        return climbable(value, gradient)
 
     found = minimize(loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": MOST_ITERATIONS, "ftol": 1e-10})
     mode = np.asarray(found.x, dtype=np.float64)
+    work = new_work(tree)  # what a step into the overflow left behind would stay
+    work.log_noise[:] = own
     here = slope(mode)
     curvature = np.array([(slope(mode + STEP * along) - here) / STEP for along in np.eye(len(mode))])
     values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))

@@ -23,6 +23,7 @@ from bayes_pricing.demand.diagnostics import SamplerStatistics
 from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data
 from bayes_pricing.demand.nuts import settle
 from bayes_pricing.demand.spec import CROSS_PRICE, PRICE_CURVE, PRICE_DRIFT, PRICE_FALL, PROMOTION, DemandSpec
+from bayes_pricing.demand.terms import price_curve_column
 from bayes_pricing.demand.tree_fit import build_tree_posterior
 from bayes_pricing.demand.tree_posterior import TreePosterior
 from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior
@@ -32,6 +33,7 @@ from simulations.studies.tree_calibration import KEPT_DRAWS, LOG_UNITS, table_li
 
 CATEGORIES, ITEMS_PER_CATEGORY, WEEKS = 5, 4, 24
 RHO = 0.5
+STEEPNESS = 8.0
 
 SPECS: dict[str, DemandSpec] = {
     "cross prices": DemandSpec(controls=(CROSS_PRICE,), cross_prices="category", others=ITEMS_PER_CATEGORY - 1),
@@ -40,6 +42,7 @@ SPECS: dict[str, DemandSpec] = {
     "autocorrelation": DemandSpec(autocorrelation=RHO),
     "attributes": DemandSpec(attributes=("size",)),
     "drift and curve": DemandSpec(controls=(PRICE_DRIFT, PRICE_CURVE)),
+    "saturating": DemandSpec(controls=(PRICE_CURVE,), steepness=STEEPNESS),
 }
 """What is calibrated; noise common where not by item."""
 
@@ -92,7 +95,7 @@ def make_rows(spec: DemandSpec, rng: np.random.Generator) -> tuple[pl.DataFrame,
             if PRICE_DRIFT in spec.controls
             else []
         ),
-        *([(away**2).alias(PRICE_CURVE)] if PRICE_CURVE in spec.controls else []),
+        *([price_curve_column(away, spec.steepness).alias(PRICE_CURVE)] if spec.curved else []),
     )
     if spec.attributes:
         sized = rows.with_columns(size=pl.Series(np.repeat(rng.normal(size=len(names)), WEEKS)))
@@ -241,8 +244,9 @@ HEADER = f"""# Calibration of the terms beside the price
 
 Simulation-based calibration from the shipped default priors (`Priors()`), {CATEGORIES * ITEMS_PER_CATEGORY} items in
 {CATEGORIES} categories, {WEEKS} weeks, sd of log price 0.2; only the prior mean of log units is fixed, and the
-autocorrelation of {RHO} is taken as known. Columns as in [the tree's calibration](tree_calibration.md); seconds are
-those of one core, all markets together. Written by `python -m simulations.studies.terms_calibration`.
+autocorrelation of {RHO} and the steepness of {STEEPNESS:g} are taken as known. Columns as in
+[the tree's calibration](tree_calibration.md); seconds are those of one core, all markets together. Written by
+`python -m simulations.studies.terms_calibration`.
 """
 
 

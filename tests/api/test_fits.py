@@ -32,7 +32,7 @@ def test_the_family_that_a_comparison_found_is_the_one_that_is_tested(
 
     def compared(panel: Any, request: Any, *others: Any, **named: Any) -> Any:
         asked.append(request.model)
-        assert request.terms == TermRequest(curve=True)
+        assert request.terms == TermRequest(curve="quadratic")
         spec = DemandSpec(likelihood="lognormal", levels=("category",), errors="student_t")
         return SimpleNamespace(diagnostics=SimpleNamespace(passed=True), posterior=SimpleNamespace(spec=spec))
 

@@ -60,7 +60,7 @@ def test_drift_and_curve_are_zero_at_the_usual_price() -> None:
     rows = pl.LazyFrame(
         {"item": ["tea"] * 3, "period": [0, 1, 4], "price": [1.0, math.e, math.e**2], "quantity": [1.0] * 3}
     )
-    found = add_terms(rows, ROLES, TermRequest(drift=True, curve=True))
+    found = add_terms(rows, ROLES, TermRequest(drift=True, curve="quadratic"))
     assert found.controls == ("price_drift", "price_curve")
     columns = found.frame.collect()
     np.testing.assert_allclose(columns["price_drift"], [1.0, 0.0, 0.0], atol=1e-12)  # (log price - 1) times (t - 4) / 4

@@ -117,7 +117,7 @@ def test_a_curve_is_measured_from_the_reference_price_of_the_fit(monkeypatch: py
     bent = frame.with_columns(quantity=(4 + ELASTICITY * pl.col("price").log() + OWN["price_curve"] * away**2).exp())
     roles = ColumnRoles.resolve(bent.drop("list_price").columns, levels=("category",))
     panel = SalesPanel.from_frame(bent.drop("list_price"), roles)
-    request = ModelRequest(terms=TermRequest(curve=True))
+    request = ModelRequest(terms=TermRequest(curve="quadratic"))
     found = backtest(panel, request, SamplerSettings(), seed=1, champion=None, progress=lambda _share, _word: None)
     assert found is not None
     assert found.error < 1e-9
