@@ -19,7 +19,6 @@ from server.settings import Settings
 from server.store.database import open_database
 from server.store.jobs import find_job, submit_job
 from server.tasks import HANDLERS
-from server.warming import rehearse_fit
 from server.worker import run_worker
 
 SALES = "item,category,period,price,quantity\ntea,drinks,1,9.5,120\ntea,drinks,2,9.0,140\n"
@@ -76,9 +75,3 @@ def test_a_worker_without_jobs_gets_ready_once_and_stops_in_the_middle(tmp_path:
     assert run_worker(settings, engine, {}, stop=stop, warm=warm) == 0
     assert begun == ["begun"]
     engine.dispose()
-
-
-def test_what_a_worker_rehearses_is_a_whole_fit() -> None:
-    heard: list[float] = []
-    rehearse_fit(lambda fraction, label: heard.append(fraction))
-    assert heard[-1] == 1.0
