@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -205,16 +206,11 @@ def _run_chains(
             done = [int(chain.state["iteration"][0]) for chain in chains]
             report(sum(done), plan.total, min(done) < plan.tune)
 
-    with ThreadPoolExecutor(max_workers=min(plan.chains, available_cores())) as pool:
-        futures = [pool.submit(make_run(), rng, chain) for rng, chain in zip(rngs, chains, strict=True)]
-        try:
-            while wait(futures, timeout=0.1).not_done:
-                tell()
-        finally:
-            stop[0] = 1  # for an interrupt: a chain that has ended does not look
-        for future in futures:
-            future.result()
-    tell()
+    def end() -> None:
+        stop[0] = 1
+
+    runs = [partial(make_run(), rng, chain) for rng, chain in zip(rngs, chains, strict=True)]
+    run_threads(runs, tell, end)
     records = np.array([chain.records for chain in chains])
     return NutsDraws(
         x=np.array([chain.draws for chain in chains]),
@@ -222,3 +218,27 @@ def _run_chains(
         steps=records[:, :, 1],
         divergences=int(records[:, :, 2].sum()),
     )
+
+
+def run_threads(runs: Sequence[Callable[[], None]], tell: Callable[[], None], end: Callable[[], None]) -> None:
+    """Run chains side by side, a thread each, as many at once as there are cores; the kernels hold no interpreter lock.
+
+    Parameters
+    ----------
+    runs : sequence of callable
+        One for each chain.
+    tell : callable
+        Called now and then and at the end, to report; what it raises stops the chains.
+    end : callable
+        Tells chains that still run to stop: an interrupt, or one of them failed. One that has ended does not look.
+    """
+    with ThreadPoolExecutor(max_workers=min(len(runs), available_cores())) as pool:
+        futures = [pool.submit(run) for run in runs]
+        try:
+            while wait(futures, timeout=0.1).not_done:
+                tell()
+        finally:
+            end()
+        for future in futures:
+            future.result()
+    tell()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -122,21 +123,9 @@ def fit_share_demand(
         _refuse_useless(report)
 
     def fit(start: float, width: float, words: str, *, instrumented: bool) -> SharePosterior | PeopleSharePosterior:
-        if people:
-            return fit_people_shares(
-                data,
-                tastes=people,
-                instrumented=instrumented,
-                seed=seed,
-                priors=priors,
-                draws=draws,
-                tune=tune,
-                chains=chains,
-                progress=lambda done, total: progress(start + width * done / max(total, 1), words),
-            )
-        return fit_shares(
+        kind = partial(fit_people_shares, tastes=people) if people else partial(fit_shares, hierarchical=hierarchical)
+        return kind(
             data,
-            hierarchical=hierarchical,
             instrumented=instrumented,
             seed=seed,
             priors=priors,

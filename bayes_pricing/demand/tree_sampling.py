@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.gaussian_tree import TreeData, kernel_tree
-from bayes_pricing.demand.nuts import SamplingPlan, available_cores, without_divergence
+from bayes_pricing.demand.nuts import SamplingPlan, run_threads, without_divergence
 from bayes_pricing.demand.tree_blocked import Records, new_hamiltonian, run_chain
 from bayes_pricing.demand.tree_kernels import Tree, new_work
 from bayes_pricing.demand.tree_noise import new_noise_state
@@ -137,7 +137,14 @@ def _run_chains(
             counters[chain],
         )
 
-    _run_threads(run, counters, plan.total, progress)
+    def tell() -> None:
+        if progress is not None:
+            progress(int(counters[:, 0].sum()), plan.total)
+
+    def end() -> None:
+        counters[:, 1] = 1
+
+    run_threads([partial(run, chain) for chain in range(plan.chains)], tell, end)
     stats = np.array([record.stats for record in records])
     theta = np.array([record.theta for record in records])
     return TreeDraws(
@@ -164,21 +171,3 @@ def _new_records(tree: Tree, plan: SamplingPlan, sampled: int, groups: int) -> R
         states=np.zeros((plan.draws, inner, p)),
         stats=np.zeros((plan.draws * plan.every, 4)),
     )
-
-
-def _run_threads(
-    run: Callable[[int], None], counters: NDArray[np.int64], total: int, progress: Progress | None
-) -> None:
-    """Run one chain per thread (the kernels release the interpreter lock); an interrupt stops all of them."""
-    with ThreadPoolExecutor(max_workers=min(len(counters), available_cores())) as pool:
-        futures = [pool.submit(run, chain) for chain in range(len(counters))]
-        try:
-            while wait(futures, timeout=0.1).not_done:
-                if progress is not None:
-                    progress(int(counters[:, 0].sum()), total)
-        finally:
-            counters[:, 1] = 1
-        for future in futures:
-            future.result()
-    if progress is not None:
-        progress(total, total)
