@@ -18,6 +18,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.demand.choice_data import ChoiceData, Flags, Floats, Integers
+from bayes_pricing.demand.kernel_options import INNER
 from bayes_pricing.demand.nuts_chain import Chain, advance
 
 
@@ -81,7 +82,7 @@ def add_chooser(choices: Choices, h: int, beta: Floats, gradient: Floats, u: Flo
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def fill_spread(coordinates: Floats, choices: Choices, factor: Floats) -> None:
     """The lower triangular `C` from its coordinates."""
     k, at = len(choices.mean), len(choices.mean)

@@ -16,6 +16,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.kernel_options import INNER
 from bayes_pricing.demand.nuts_chain import Chain, advance
 from bayes_pricing.demand.tree_density import fill_scales, scales_prior
 from bayes_pricing.demand.tree_draws import draw_upper
@@ -64,7 +65,7 @@ def new_root(p: int, q: int) -> Root:
     )
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _root_part(scales, work, node, p):  # type: ignore[no-untyped-def]
     """What `marginal` added for a root whose columns are all free."""
     value = 0.0
@@ -73,7 +74,7 @@ def _root_part(scales, work, node, p):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _restrict(scales, work, node, root, p):  # type: ignore[no-untyped-def]
     """Integrate out population, shared effects and lambda given pi; leave mean and covariance of all columns."""
     q = len(root.pi)
@@ -108,7 +109,7 @@ def _restrict(scales, work, node, root, p):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _spread(mean, cov, root, r, q):  # type: ignore[no-untyped-def]
     """From the free coefficients to those of all columns: the instruments' are -lambda pi."""
     last = r - 1
@@ -124,7 +125,7 @@ def _spread(mean, cov, root, r, q):  # type: ignore[no-untyped-def]
             cov[r + j, r + i] = root.pi[j] * root.pi[i] * root.cov[last, last]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _first_stage(theta, at, stage, root, gradient):  # type: ignore[no-untyped-def]
     """Log density of the first stage; its slopes, and those of the outcome in pi, into the gradient."""
     q = len(root.pi)
@@ -148,7 +149,7 @@ def _first_stage(theta, at, stage, root, gradient):  # type: ignore[no-untyped-d
     return (1.0 - stage.degrees) * log_sd - 0.5 * weighted - 0.5 * ratio * ratio
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _outcome(theta, groups, tree, scales, work, root, stage):  # type: ignore[no-untyped-def]
     """Log marginal likelihood of the outcome given pi; returns it and where the first stage's parameters start."""
     p, q, node = tree.xty.shape[1], len(root.pi), tree.parent.shape[0] - tree.xty.shape[0]

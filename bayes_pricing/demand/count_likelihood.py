@@ -6,28 +6,20 @@ Inner loops run over neighbours in memory, from zero on slices, which the compil
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.count_data import Integers
+from bayes_pricing.demand.kernel_options import FUSED, INNER, VECTOR
 
 LOG2E = 1.0 / math.log(2.0)
 LOG2_HIGH, LOG2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # log 2, the first with trailing zeros
 ROUNDER = 1.5 * 2.0**52
 LARGEST_LOG_RATE = 700.0
 STIRLING_FROM = 1e3
-INNER: dict[str, Any] = {  # what only compiled code calls needs no way in from Python, which is slow to compile
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
-FUSED: dict[str, Any] = INNER | {"fastmath": {"contract"}}
-VECTOR: dict[str, Any] = INNER | {"fastmath": {"contract", "reassoc"}}
 
 
 class Cells(NamedTuple):

@@ -13,7 +13,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.demand.censoring import LARGEST_COUNT
-from bayes_pricing.demand.count_likelihood import INNER
+from bayes_pricing.demand.kernel_options import INNER
 
 LOG_FACTORIAL = np.array([math.lgamma(count + 1.0) for count in range(LARGEST_COUNT + 1)])
 SLOWEST = 0.9

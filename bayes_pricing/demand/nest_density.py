@@ -30,7 +30,7 @@ import numpy as np
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.count_data import Integers
-from bayes_pricing.demand.count_likelihood import INNER, VECTOR
+from bayes_pricing.demand.kernel_options import INNER, VECTOR
 
 
 class Nest(NamedTuple):
@@ -192,7 +192,8 @@ def forward(x, nest, factors, states):  # type: ignore[no-untyped-def]
     """
     k, nodes = states.u.shape
     squares, logs = 0.0, 0.0
-    states.b[:, nodes] = nest.root_mean
+    for j in range(k):
+        states.b[j, nodes] = nest.root_mean[j]
     for level in range(len(nest.level_start) - 2, -1, -1):
         first, end = nest.level_start[level], nest.level_start[level + 1]
         parent, shift, ratio = nest.parent[first:end], states.shift[first:end], states.ratio[first:end]

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.count_data import Integers
-from bayes_pricing.demand.count_likelihood import INNER, VECTOR
+from bayes_pricing.demand.kernel_options import INNER, VECTOR
 
 DIVERGENCE = 1000.0
 MOST_DOUBLINGS = 10

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
+from bayes_pricing.demand.kernel_options import INNER
 from bayes_pricing.demand.nuts_chain import Chain, advance
 from bayes_pricing.demand.purchase_data import Floats
 
@@ -42,7 +43,7 @@ def size_of(offers: Offers) -> int:
     return size
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def fill_weights(coordinates: Floats, offers: Offers, weight: Floats) -> None:
     """The softmax weights of the steps from the coordinates."""
     k, m = offers.x.shape[1], offers.steps.shape[1]
@@ -92,7 +93,7 @@ def log_posterior(coordinates: Floats, offers: Offers, gradient: Floats) -> floa
     return value
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _add_curve(
     coordinates: Floats, offers: Offers, weight: Floats, pull: Floats, drop: float, tau: float, gradient: Floats
 ) -> float:

@@ -20,7 +20,8 @@ import numpy as np
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.count_data import Integers
-from bayes_pricing.demand.count_likelihood import INNER, carry_residuals, log_rates
+from bayes_pricing.demand.count_likelihood import carry_residuals, log_rates
+from bayes_pricing.demand.kernel_options import INNER
 from bayes_pricing.demand.nest_density import (
     Factors,
     Nest,

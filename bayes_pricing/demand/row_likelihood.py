@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.censoring import NODES, TINY, WEIGHTS
 from bayes_pricing.demand.count_data import Integers
-from bayes_pricing.demand.count_likelihood import INNER, LARGEST_LOG_RATE, digamma, rising
+from bayes_pricing.demand.count_likelihood import LARGEST_LOG_RATE, digamma, rising
 from bayes_pricing.demand.count_tails import binomial_at_least, poisson_at_least
+from bayes_pricing.demand.kernel_options import INNER
 
 GAUSSIAN, STUDENT_T, POISSON, NEGATIVE_BINOMIAL = range(4)
 AT = 0.5 * (1.0 + NODES)

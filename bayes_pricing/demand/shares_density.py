@@ -22,6 +22,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.demand.choice_data import Floats, Integers
+from bayes_pricing.demand.kernel_options import INNER
 from bayes_pricing.demand.nuts_chain import Chain, advance
 
 
@@ -78,7 +79,7 @@ def log_posterior(coordinates: Floats, rows: ShareRows, gradient: Floats) -> flo
     return value
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _fill_scales(coordinates: Floats, rows: ShareRows, at_stage: int, scales: Floats, gradient: Floats) -> float:
     """Scales and lambda from the coordinates; the half-normal priors' log density, and their slopes put in place."""
     linear, q, value = len(rows.mean), rows.z.shape[1], 0.0
@@ -100,7 +101,7 @@ def _fill_scales(coordinates: Floats, rows: ShareRows, at_stage: int, scales: Fl
     return value
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _fill_residual(
     j: int, coordinates: Floats, rows: ShareRows, own: Floats, scales: Floats, shift: Floats, residual: Floats
 ) -> tuple[float, float]:
@@ -124,7 +125,7 @@ def _fill_residual(
     return middle, squares
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _add_product(
     j: int,
     coordinates: Floats,
@@ -170,7 +171,7 @@ def _add_product(
     return float(value)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _add_shift(
     rows: ShareRows, scales: Floats, pull: Floats, shift: Floats, error: Floats, gradient: Floats, at_stage: int
 ) -> None:
@@ -190,7 +191,7 @@ def _add_shift(
             gradient[at_stage + 1 + k] += of_slope[a] * rows.factor[a, k]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _add_stage(
     coordinates: Floats, rows: ShareRows, gradient: Floats, start: int, stage: float, shift: Floats, error: Floats
 ) -> float:

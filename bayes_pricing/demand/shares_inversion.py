@@ -20,6 +20,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from bayes_pricing.demand.choice_data import Floats, Integers
+from bayes_pricing.demand.kernel_options import INNER
 
 MOST_STEPS = 300
 CLOSE = 0.3
@@ -65,7 +66,7 @@ def people_nodes(people: int, width: int, seed: int) -> Floats:
     return np.ascontiguousarray(found)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def fill_weights(t: int, markets: Markets, spread: Floats, weight: Floats, nothing: Floats) -> None:
     """Factors exp(mu) of a market's products (J, N) and of the outside option (N,), scaled by the largest."""
     start, count = markets.first[t], markets.first[t + 1] - markets.first[t]
@@ -83,7 +84,7 @@ def fill_weights(t: int, markets: Markets, spread: Floats, weight: Floats, nothi
             weight[j, i] = math.exp(weight[j, i] - top)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def fill_chances(delta: Floats, weight: Floats, nothing: Floats, chance: Floats, share: Floats) -> None:
     """Everybody's chances (J, N) at mean utilities (J,), and their means, the shares."""
     count, people = weight.shape
@@ -103,7 +104,7 @@ def fill_chances(delta: Floats, weight: Floats, nothing: Floats, chance: Floats,
         share[j] = mean / people
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _fill_factor(chance: Floats, share: Floats, factor: Floats) -> float:
     """Cholesky factor of ds/d delta; log of its determinant, NaN where rounding ate it."""
     count, people = chance.shape
@@ -126,7 +127,7 @@ def _fill_factor(chance: Floats, share: Floats, factor: Floats) -> float:
     return logdet
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _step(factor: Floats, share: Floats, away: Floats, step: Floats) -> None:
     """Newton's step in delta: solve (ds/d delta) step = share * away."""
     count = len(share)
@@ -143,7 +144,7 @@ def _step(factor: Floats, share: Floats, away: Floats, step: Floats) -> None:
         step[j] = s / factor[j, j]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def invert_market(
     t: int, markets: Markets, delta: Floats, weight: Floats, nothing: Floats, chance: Floats, share: Floats
 ) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.kernel_options import INNER
 from bayes_pricing.demand.tree_density import fill_scales
 from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, marginal
 
@@ -89,7 +90,7 @@ TAIL = np.array(
 )
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def mix(x: np.uint64) -> np.uint64:
     """Finaliser of SplitMix64 (Steele, Lea & Flood 2014): a counter in, 64 well-mixed bits out."""
     x = np.uint64(x + np.uint64(0x9E3779B97F4A7C15))
@@ -98,13 +99,13 @@ def mix(x: np.uint64) -> np.uint64:
     return np.uint64(x ^ (x >> np.uint64(31)))
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def counter_of(seed: int, draw: int, unit: int) -> np.uint64:
     """Where the random numbers of one unit in one draw begin: the same in every process and order."""
     return mix(np.uint64(mix(np.uint64(mix(np.uint64(seed)) + np.uint64(draw))) + np.uint64(unit)))
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def normal_of(counter: np.uint64) -> float:
     """Standard normal number of a counter: the normal quantile of its 53 mixed bits."""
     return normal_quantile((np.float64(mix(counter) >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0))
@@ -129,7 +130,7 @@ def normal_quantile(p: float) -> float:
     return -value if q < 0.0 else value
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _ratio(r, coefficients):  # type: ignore[no-untyped-def]
     """Quotient of two polynomials of degree seven."""
     above, below = coefficients[0, 7], coefficients[1, 7]
@@ -167,7 +168,7 @@ def _draw_child(node, W, T, t, chol, at, states, up, z, k, p):  # type: ignore[n
         z[a] = s
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def draw_upper(seed: int, draw: int, tree: Tree, work: Work, states: Floats) -> None:
     """One joint draw of all nodes above the items, into `states` (inner nodes and root, p), after :func:`marginal`.
 

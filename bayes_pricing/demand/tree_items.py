@@ -8,6 +8,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.kernel_options import INNER
 from bayes_pricing.demand.tree_draws import counter_of, normal_of
 from bayes_pricing.demand.tree_lanes import Integers
 
@@ -38,7 +39,7 @@ def _add_scaled(out, v, x):  # type: ignore[no-untyped-def]
         out[e] += v * x[e]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _factor(M, C, W):  # type: ignore[no-untyped-def]
     """Inverse Cholesky factors W of M, a lane for every draw."""
     k = M.shape[0]
@@ -63,7 +64,7 @@ def _factor(M, C, W):  # type: ignore[no-untyped-def]
             _set(w, w, W[a, a])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _factor_draws(G, L, linked, weight, F, M, C, W):  # type: ignore[no-untyped-def]
     """Inverse Cholesky factors of I + w L'G L for one item, a lane for every draw."""
     k = L.shape[0]
@@ -86,7 +87,7 @@ def _factor_draws(G, L, linked, weight, F, M, C, W):  # type: ignore[no-untyped-
     _factor(M, C, W)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _draw_lanes(G, h, L, linked, weight, x, W, r, u, z, out):  # type: ignore[no-untyped-def]
     """Coefficients x + L W'(w W L'(h - G x) + z) for one item, a lane for every draw; `z` is used up."""
     k, p = L.shape[0], h.shape[0]
@@ -116,7 +117,7 @@ def _draw_lanes(G, h, L, linked, weight, x, W, r, u, z, out):  # type: ignore[no
                 _add(out[a], L[a, c], u[c])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _linked(chol):  # type: ignore[no-untyped-def]
     """Which entries of the factors are not zero in every draw: coefficients that correlate with none cost less."""
     k, draws = chol.shape[0], chol.shape[2]

@@ -16,6 +16,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.kernel_options import INNER
 from bayes_pricing.demand.tree_draws import Floats32, mix
 from bayes_pricing.demand.tree_kernels import LOG_2PI, Tree
 
@@ -25,7 +26,7 @@ NODES = _nodes
 LOG_WEIGHTS = np.log(_weights) - 0.5 * LOG_2PI
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _diagonalise(A, V, k):  # type: ignore[no-untyped-def]
     """Jacobi rotations: `A` becomes diagonal, the columns of `V` its eigenvectors."""
     for a in range(k):
@@ -58,7 +59,7 @@ def _diagonalise(A, V, k):  # type: ignore[no-untyped-def]
                     V[e, b], V[e, a] = c * low - s * high, s * low + c * high
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _project(i, tree, chol, d, x, A, V, line, k, p):  # type: ignore[no-untyped-def]
     """Eigenvalues into ``line[0]``, squared projected information into ``line[1]``; return the residual square."""
     xtx, xty = tree.xtx, tree.xty
@@ -87,7 +88,7 @@ def _project(i, tree, chol, d, x, A, V, line, k, p):  # type: ignore[no-untyped-
     return max(residual, 0.0)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _density(u, n, residual, line, k, mean, precision):  # type: ignore[no-untyped-def]
     """The log density f(u)."""
     v = math.exp(-2.0 * u)
@@ -98,7 +99,7 @@ def _density(u, n, residual, line, k, mean, precision):  # type: ignore[no-untyp
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _slope(u, n, residual, line, k, mean, precision):  # type: ignore[no-untyped-def]
     """Derivative of f(u)."""
     v = math.exp(-2.0 * u)
@@ -109,7 +110,7 @@ def _slope(u, n, residual, line, k, mean, precision):  # type: ignore[no-untyped
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _mode(u, n, residual, line, k, mean, precision):  # type: ignore[no-untyped-def]
     """Mode of f near `u` and the curvature there, by guarded Newton steps with a numerical second derivative."""
     curvature = 1.0
@@ -171,7 +172,7 @@ def integrate_noise(
         logs[d] = total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**INNER)
 def _uniform(state):  # type: ignore[no-untyped-def]
     return (np.float64(mix(state) >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0)
 
