@@ -18,7 +18,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.demand.choice_data import ChoiceData, Flags, Floats, Integers
-from bayes_pricing.demand.kernel_options import INNER
+from bayes_pricing.demand.kernel_options import ENTRY, INNER
 from bayes_pricing.demand.nuts_chain import Chain, advance
 
 
@@ -54,7 +54,7 @@ def size_of(choices: Choices) -> int:
     return k + (k * (k + 1) // 2 + (len(choices.first) - 1) * k if mixed else 0)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def add_chooser(choices: Choices, h: int, beta: Floats, gradient: Floats, u: Floats) -> float:
     """Log likelihood of one chooser's occasions at `beta`; its gradient is added to `gradient`."""
     total = 0.0
@@ -92,7 +92,7 @@ def fill_spread(coordinates: Floats, choices: Choices, factor: Floats) -> None:
             at += 1
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def log_posterior(coordinates: Floats, choices: Choices, gradient: Floats) -> float:
     """Log density up to a constant at `coordinates`; `gradient` is overwritten."""
     k, people = len(choices.mean), len(choices.first) - 1
@@ -129,7 +129,7 @@ def log_posterior(coordinates: Floats, choices: Choices, gradient: Floats) -> fl
     return value
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def run_chain(rng: np.random.Generator, chain: Chain, choices: Choices) -> None:
     """Run a chain on this density."""
     more = True

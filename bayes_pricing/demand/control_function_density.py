@@ -16,7 +16,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import INNER
+from bayes_pricing.demand.kernel_options import ENTRY, INNER
 from bayes_pricing.demand.nuts_chain import Chain, advance
 from bayes_pricing.demand.tree_density import fill_scales, scales_prior
 from bayes_pricing.demand.tree_draws import draw_upper
@@ -164,7 +164,7 @@ def _outcome(theta, groups, tree, scales, work, root, stage):  # type: ignore[no
     return value + _restrict(scales, work, node, root, p), at
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def log_joint(
     theta: Floats, groups: int, tree: Tree, scales: Scales, stage: Stage, work: Work, root: Root, gradient: Floats
 ) -> float:
@@ -193,7 +193,7 @@ def log_joint(
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def draw_above_items(
     seed: int,
     thetas: Floats,
@@ -225,7 +225,7 @@ def draw_above_items(
         draw_upper(seed, d, tree, work, states[d])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def run_chain(
     rng: np.random.Generator,
     chain: Chain,

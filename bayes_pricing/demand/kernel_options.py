@@ -1,21 +1,18 @@
-"""Options of compiled functions that only compiled functions call.
+"""Options of compiled functions: those that Python calls, and those that only compiled functions call.
 
-Such a function needs no way in from Python: unpacking its arguments is as much code again, and it would be compiled and
-optimised once more in everything that calls it. What Python calls is compiled with a way in.
+A way in from Python or from C unpacks the arguments, which is as much code again where they are many, and it would be
+compiled and optimised once more in everything that calls the function. So only what Python calls has one.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-INNER: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
+ENTRY: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+"""Python calls it."""
+INNER: dict[str, Any] = ENTRY | {"no_cpython_wrapper": True}
+"""Only compiled functions call it."""
 FUSED: dict[str, Any] = INNER | {"fastmath": {"contract"}}
-"""A product and a sum may become one instruction."""
+"""As `INNER`; a product and a sum may become one instruction."""
 VECTOR: dict[str, Any] = INNER | {"fastmath": {"contract", "reassoc"}}
-"""Sums may also be added up in another order, several at once."""
+"""As `INNER`; sums may also be added up in another order, several at once."""

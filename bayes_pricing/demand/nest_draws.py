@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.kernel_options import ENTRY
 from bayes_pricing.demand.nest_density import (
     Factors,
     Nest,
@@ -58,7 +59,7 @@ def draw_nest(x: Floats, nest: Nest, scales: Scales) -> NestDraws:
     )
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def _expand(
     xs: Floats,
     nest: Nest,

@@ -24,6 +24,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.kernel_options import ENTRY
 from bayes_pricing.demand.tree_kernels import cholesky_inverse
 from bayes_pricing.demand.tree_lanes import Integers
 from bayes_pricing.demand.tree_posterior import TreePosterior
@@ -197,7 +198,7 @@ def _messages(posterior: TreePosterior, tree: _Subtree, weight: Floats, factors:
     return gram, information
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def send_messages(
     xtx: Floats,
     xty: Floats,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
-from bayes_pricing.demand.kernel_options import INNER
+from bayes_pricing.demand.kernel_options import ENTRY, INNER
 from bayes_pricing.demand.nuts_chain import Chain, advance
 from bayes_pricing.demand.purchase_data import Floats
 
@@ -58,7 +58,7 @@ def fill_weights(coordinates: Floats, offers: Offers, weight: Floats) -> None:
         weight[a] /= total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def log_posterior(coordinates: Floats, offers: Offers, gradient: Floats) -> float:
     """Log density up to a constant at `coordinates`; `gradient` is overwritten."""
     n, k = offers.x.shape
@@ -115,7 +115,7 @@ def _add_curve(
     return float(value)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def run_chain(rng: np.random.Generator, chain: Chain, offers: Offers) -> None:
     """Run a chain on this density."""
     more = True

@@ -21,7 +21,7 @@ import numpy as np
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.count_data import Integers
 from bayes_pricing.demand.count_likelihood import carry_residuals, log_rates
-from bayes_pricing.demand.kernel_options import INNER
+from bayes_pricing.demand.kernel_options import ENTRY, INNER
 from bayes_pricing.demand.nest_density import (
     Factors,
     Nest,
@@ -196,7 +196,7 @@ def _law_parameter(x, places, problem):  # type: ignore[no-untyped-def]
     return 0.0, 0.0, 0.0
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def row_log_posterior(x: Floats, problem: RowProblem, work: RowWork, gradient: Floats) -> float:
     """Log density of the unconstrained coordinates `x`, constants left out; writes its gradient."""
     scales, states, rows, rates = problem.scales, work.states, problem.rows, work.rates
@@ -236,7 +236,7 @@ def item_residual_sd(x: Floats, problem: RowProblem) -> Floats:
     return found
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def run_chain(rng: np.random.Generator, chain: Chain, problem: RowProblem, work: RowWork) -> None:
     """Run a chain on this density."""
     more = True

@@ -22,7 +22,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.demand.choice_data import Floats, Integers
-from bayes_pricing.demand.kernel_options import INNER
+from bayes_pricing.demand.kernel_options import ENTRY, INNER
 from bayes_pricing.demand.nuts_chain import Chain, advance
 
 
@@ -53,7 +53,7 @@ def size_of(rows: ShareRows) -> int:
     return len(rows.mean) + 1 + (2 + rows.markets if rows.markets else 0) + (q + 2 + rows.basis.shape[1] if q else 0)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def log_posterior(coordinates: Floats, rows: ShareRows, gradient: Floats) -> float:
     """Log density up to a constant at `coordinates`; `gradient` is overwritten."""
     n, linear, q = len(rows.y), len(rows.mean), rows.z.shape[1]
@@ -226,7 +226,7 @@ def _add_stage(
     return float(value)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def run_chain(rng: np.random.Generator, chain: Chain, rows: ShareRows) -> None:
     """Run a chain on this density."""
     more = True

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from bayes_pricing.demand.choice_data import Floats, Integers
-from bayes_pricing.demand.kernel_options import INNER
+from bayes_pricing.demand.kernel_options import ENTRY, INNER
 
 MOST_STEPS = 300
 CLOSE = 0.3
@@ -177,7 +177,7 @@ def invert_market(
     return math.nan
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def invert_shares(markets: Markets, spread: Floats, delta: Floats) -> float:
     """Mean utilities (n,) of every market, from where `delta` stands; the sum of log |ds/d delta|, NaN if none.
 
@@ -205,7 +205,7 @@ def invert_shares(markets: Markets, spread: Floats, delta: Floats) -> float:
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def fill_own_slopes(markets: Markets, spread: Floats, delta: Floats, at: int, mean: Floats, around: Floats) -> None:
     r"""Parts of own slopes: :math:`E[s_i (1 - s_i)]` into `mean`, :math:`E[\nu_i s_i (1 - s_i)]` into `around`, (n,).
 

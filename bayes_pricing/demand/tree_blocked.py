@@ -22,7 +22,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import INNER
+from bayes_pricing.demand.kernel_options import ENTRY, INNER
 from bayes_pricing.demand.tree_density import fill_components, log_posterior
 from bayes_pricing.demand.tree_draws import draw_upper
 from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, marginal
@@ -188,7 +188,7 @@ def _note_draw(state):  # type: ignore[no-untyped-def]
             state.square[a, b] += state.theta[a] * state.theta[b]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def run_chain(
     rng: np.random.Generator,
     seed: int,

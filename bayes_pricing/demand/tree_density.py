@@ -7,7 +7,7 @@ import math
 import numba as nb
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import INNER
+from bayes_pricing.demand.kernel_options import ENTRY, INNER
 from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, marginal, marginal_gradient
 
 SMALLEST = 1e-10
@@ -119,7 +119,7 @@ def _partials_row(theta, gradient, at, a, k, H, concentration, work):  # type: i
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def log_posterior(theta: Floats, tree: Tree, scales: Scales, work: Work, gradient: Floats) -> float:
     """Log density (up to a constant) of the unconstrained hyper-parameters and its gradient, written into `gradient`.
 

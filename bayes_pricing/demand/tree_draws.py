@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import INNER
+from bayes_pricing.demand.kernel_options import ENTRY, INNER
 from bayes_pricing.demand.tree_density import fill_scales
 from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, marginal
 
@@ -111,7 +111,7 @@ def normal_of(counter: np.uint64) -> float:
     return normal_quantile((np.float64(mix(counter) >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0))
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def normal_quantile(p: float) -> float:
     """Quantile of the standard normal to sixteen digits (Wichura 1988, algorithm AS 241).
 
@@ -140,7 +140,7 @@ def _ratio(r, coefficients):  # type: ignore[no-untyped-def]
     return above / below
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def fill_normals(seed: int, draw: int, unit: int, out: Floats, n: int) -> None:
     """Standard normals that depend on nothing but (seed, draw, unit)."""
     counter = counter_of(seed, draw, unit)
@@ -192,7 +192,7 @@ def draw_upper(seed: int, draw: int, tree: Tree, work: Work, states: Floats) -> 
                 states[i, a] = z[a] if a < k else states[root - items, a]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def draw_uppers(
     seed: int, thetas: Floats, log_noise: Floats32, tree: Tree, scales: Scales, work: Work, states: Floats, logs: Floats
 ) -> None:

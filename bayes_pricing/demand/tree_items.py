@@ -8,7 +8,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import INNER
+from bayes_pricing.demand.kernel_options import ENTRY, INNER
 from bayes_pricing.demand.tree_draws import counter_of, normal_of
 from bayes_pricing.demand.tree_lanes import Integers
 
@@ -131,7 +131,7 @@ def _linked(chol):  # type: ignore[no-untyped-def]
     return found
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def draw_items(
     seed: int,
     first: int,
@@ -182,7 +182,7 @@ def draw_items(
             )
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def own_weights(at: int, own: Floats, chol: Floats, weight: Floats, column: Integers, xtx: Floats, out: Floats) -> None:
     """Mean over draws of each item's own information on coefficient `at` times its conditional posterior variance.
 

@@ -16,7 +16,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import INNER
+from bayes_pricing.demand.kernel_options import ENTRY, INNER
 from bayes_pricing.demand.tree_draws import Floats32, mix
 from bayes_pricing.demand.tree_kernels import LOG_2PI, Tree
 
@@ -125,7 +125,7 @@ def _mode(u, n, residual, line, k, mean, precision):  # type: ignore[no-untyped-
     return u, curvature
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def integrate_noise(
     chol: Floats,
     typical: Floats,
@@ -177,7 +177,7 @@ def _uniform(state):  # type: ignore[no-untyped-def]
     return (np.float64(mix(state) >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(**ENTRY)
 def redraw_noise(
     seed: int,
     chol: Floats,
