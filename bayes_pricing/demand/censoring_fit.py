@@ -32,7 +32,7 @@ from bayes_pricing.demand.tree_prior import build_tree_prior
 from bayes_pricing.errors import Finding, Refusal
 
 Progress = Callable[[float, str], None]
-TARGET_ACCEPTANCE = (0.8, 0.95, 0.99)
+TARGET_ACCEPTANCE = (0.8, 0.95, 0.99, 0.998)
 WEIGHT_DRAWS = 200
 MOST_ROWS = 500_000
 

@@ -120,7 +120,10 @@ def measure_live(port: int, token: str, asked: argparse.Namespace) -> None:
 
 
 def soak(folder: Path, port: int, parent: int, token: str, asked: argparse.Namespace) -> None:
-    """Half the full load for a long time, live questions among it: errors, and what own memory does from the start."""
+    """Half the full load for a long time, live questions among it: errors, and what own memory does meanwhile.
+
+    Each process has answered at full speed for some seconds before, so that half the full load is known.
+    """
     wait_warm(port, token, WORKERS)
     processes = [parent, *children(parent)]
     start = [own_kilobytes(number) / 1024.0 for number in processes]
@@ -141,12 +144,14 @@ def soak(folder: Path, port: int, parent: int, token: str, asked: argparse.Names
             _show(f"{part * asked.soak // SOAK_LOOKS} s", seen[-1])
             time.sleep(asked.soak / SOAK_LOOKS if part < SOAK_LOOKS else 0)
         load, answered = half.result(), live.result()
-    grown = [max(last / first - 1.0 for first, last in zip(since, seen[-1], strict=True)) for since in (start, seen[1])]
+    marks = (seen[0], seen[1], start)
+    grown = [max(last / first - 1.0 for first, last in zip(since, seen[-1], strict=True)) for since in marks]
     share, asked_in_all = load.rate / full.rate, load.rate * asked.soak
     print(f"half load:               {load.rate:8,.0f} requests/s ({share:.0%} of full), p99 {load.p99:.2f} ms")
     print(f"errors:                  {load.failed} of {asked_in_all:,.0f}; none of {len(answered)} live questions")
-    whole, settled = grown
-    print(f"memory, most grown:      {whole:+.1%} since all was loaded (limit 5 %), {settled:+.1%} since a tenth of it")
+    whole, settled, first = grown
+    print(f"memory, most grown:      {whole:+.1%} under half load (limit 5 %), {settled:+.1%} after its first tenth")
+    print(f"                         {first:+.1%} since before the first request: what serving itself takes is in it")
 
 
 def _show(when: str, sizes: list[float]) -> None:
