@@ -113,7 +113,8 @@ def build_count_data(frame: pl.LazyFrame | pl.DataFrame, spec: DemandSpec) -> Co
     means = rows.group_by(_ITEM).agg(pl.len(), *(pl.col(name).mean() for name in columns)).sort(_ITEM)
     items = tuple(means[_ITEM].to_list())
     item = cells["position"].to_numpy().astype(np.int64)
-    centre = np.column_stack([np.zeros(len(items)), means.select(columns).to_numpy()])
+    centred = [pl.col(name) if name in spec.centred else pl.lit(0.0).alias(name) for name in columns]
+    centre = np.column_stack([np.zeros(len(items)), means.select(centred).to_numpy()])
     predictors = np.column_stack([np.ones(cells.height), cells.select(columns).to_numpy()]) - centre[item]
     repeats = rows.group_by("quantity").len().sort("quantity")
     counts, count_rows = (repeats[name].to_numpy().astype(np.float64) for name in ("quantity", "len"))

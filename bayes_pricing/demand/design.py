@@ -138,9 +138,10 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
     if instrumented and automatic:
         choice = replace(choice, reason="prices have instruments, and the joint model of price and sales is log-normal")
     refuse_zeros_under_logs(choice.likelihood, facts)
-    for flag, asked in (("--drift", request.terms.drift), ("--price-curve", request.terms.curve != "constant")):
-        if asked:
-            _require_tree(flag, request, choice.likelihood, instrumented, count_sold_out(leaves))
+    if instrumented:
+        _refuse_changing(request.terms)
+    if request.terms.curve == "saturating":
+        _require_tree("--price-curve saturating", request, choice.likelihood, instrumented, count_sold_out(leaves))
     category = panel.roles.levels[0] if panel.roles.levels else None
     terms = add_terms(leaves, roles, request.terms, category=category)
     leaves, findings = terms.frame, [*findings, *terms.findings]
@@ -208,6 +209,13 @@ def _require_tree(flag: str, request: ModelRequest, likelihood: Likelihood, inst
     found = [reason for reason, holds in reasons.items() if holds]
     if found:
         raise Refusal([_off_the_tree(flag, found[0])])
+
+
+def _refuse_changing(terms: TermRequest) -> None:
+    """Refuse what changes the elasticity where prices have instruments: its columns would need some of their own."""
+    for flag, asked in (("--drift", terms.drift), ("--price-curve", terms.curve != "constant")):
+        if asked:
+            raise Refusal([_off_the_tree(flag, "--instrument")])
 
 
 def _off_the_tree(flag: str, reason: str) -> Finding:

@@ -9,12 +9,19 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from bayes_pricing.data.panel import SalesPanel
+from bayes_pricing.data.roles import ColumnRoles
+from bayes_pricing.demand.changing import elasticity_at_price
 from bayes_pricing.demand.count_coordinates import build_counts, start_point
 from bayes_pricing.demand.count_data import CountData, build_count_data
 from bayes_pricing.demand.count_density import Counts, fill_coefficients, log_posterior, new_work
 from bayes_pricing.demand.count_fit import CountFit, fit_counts
+from bayes_pricing.demand.design import ModelRequest
 from bayes_pricing.demand.diagnostics import check_sampling
+from bayes_pricing.demand.fit import SamplerSettings, fit_demand
+from bayes_pricing.demand.forecast import predict_units
 from bayes_pricing.demand.spec import DemandSpec, Likelihood
+from bayes_pricing.demand.terms import TermRequest
 from simulations.markets.course_settings import CourseMarketSettings
 from simulations.markets.courses import simulate_courses
 
@@ -264,3 +271,39 @@ def test_course_market_intervals_cover() -> None:
     # categories 0.053
     assert 0.86 < np.mean(hits) < 0.93
     assert np.mean(category_hits) > 0.72
+
+
+def test_an_elasticity_of_counts_that_drifts_and_changes_with_price_is_recovered() -> None:
+    """Eight items that sell twenty a week; a model without drift and curve is far from today's elasticity."""
+    rng = np.random.default_rng(7)
+    items, weeks = 8, 52
+    names = [f"i{at}" for at in range(items)]
+    own, drift, curve = (rng.normal(mean, 0.2, items)[:, None] for mean in (-2.0, -1.2, -1.0))
+    log_price = rng.normal(0.0, 0.25, (items, weeks))
+    usual = log_price.mean(axis=1, keepdims=True)
+    away = log_price - usual
+    log_units = 3.0 + own * away + drift * np.linspace(-1.0, 0.0, weeks) * away + curve * away**2
+    frame = pl.DataFrame(
+        {
+            "item": np.repeat(names, weeks),
+            "period": np.tile(np.arange(weeks), items),
+            "price": np.exp(log_price).ravel(),
+            "quantity": rng.poisson(np.exp(log_units)).ravel(),
+        }
+    )
+    panel = SalesPanel.from_frame(frame, ColumnRoles.resolve(frame.columns))
+    request = ModelRequest(model="poisson", terms=TermRequest(drift=True, curve="quadratic"))
+    fitted = fit_demand(panel, request, SamplerSettings(draws=500), seed=3)
+    assert fitted.diagnostics.passed
+    posterior = fitted.posterior
+    for name, truth in (("log_price", own), ("price_drift", drift), ("price_curve", curve)):
+        draws = posterior.coefficients("item").sel(coefficient=name)
+        z = (draws.mean(("chain", "draw")) - truth[:, 0]) / draws.std(("chain", "draw"))
+        assert float(np.abs(z).max()) < 4.0, (name, z)
+    raised = np.exp(usual[:, 0] + 0.2)
+    draws = elasticity_at_price(posterior, names, raised)
+    z = (draws.mean(("chain", "draw")) - (own + 0.4 * curve)[:, 0]) / draws.std(("chain", "draw"))
+    assert float(np.abs(z).max()) < 4.0
+    # units at neighbouring prices say the same elasticity on every draw
+    near = predict_units(posterior, names, np.stack([raised * np.exp(-1e-4), raised * np.exp(1e-4)], axis=1))
+    np.testing.assert_allclose(np.diff(np.log(near.to_numpy()), axis=-1)[..., 0] / 2e-4, draws.to_numpy(), atol=1e-3)

@@ -240,7 +240,7 @@ def test_what_does_not_fit_is_refused() -> None:
         DemandSpec(steepness=4.0)
     with pytest.raises(SpecError, match="steepness"):
         DemandSpec(controls=(PRICE_CURVE,), steepness=-1.0)
-    with pytest.raises(Refusal, match="--price-curve stands in the log-normal model"):
+    with pytest.raises(Refusal, match="--price-curve saturating stands in the log-normal model"):
         build_design(market(4.0, -1.0), replace(REQUEST, model="student-t"))
     spec = DemandSpec(controls=(PRICE_CURVE, CROSS_PRICE), steepness=4.0, cross_prices="population", others=1)
     posterior = replace(uncertain(), spec=spec)
