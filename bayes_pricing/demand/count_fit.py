@@ -27,7 +27,7 @@ from bayes_pricing.errors import SpecError
 
 Progress = Callable[[float, str], None]
 DEFAULT_TUNE = 300
-TARGET_ACCEPTANCE = (0.8, 0.95, 0.99)
+TARGET_ACCEPTANCE = (0.8, 0.95, 0.99, 0.998)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
