@@ -9,10 +9,11 @@ from datetime import date
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.special import xlogy
+from scipy.special import ndtri, xlogy
 
 from bayes_pricing.data.panel import SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
+from bayes_pricing.data.shuffling import shuffle_within_items
 from bayes_pricing.demand.design import ModelRequest, build_design
 from bayes_pricing.demand.equation import log_demand
 from bayes_pricing.demand.fit import ProgressCallback, SamplerSettings, fit_demand
@@ -21,13 +22,15 @@ from bayes_pricing.demand.predictive import check_predictions
 from bayes_pricing.demand.spec import CROSS_PRICE, PRICE_CURVE, PRICE_DRIFT, TREND, UNCENTRED
 from bayes_pricing.demand.terms import price_curve_column
 from bayes_pricing.errors import Finding, Refusal
-from bayes_pricing.gate import BackTest, Calibration
+from bayes_pricing.gate import BackTest, Calibration, Importance
 
 Floats = NDArray[np.float64]
 
 SHARE_HELD_OUT = 8
 FEWEST_TRAINING_PERIODS = 6
 OWN_MEAN = "each item's own mean"
+SHUFFLES = 5
+IMPORTANCE_LEVEL = 0.9
 
 
 def backtest(
@@ -87,6 +90,7 @@ def backtest(
     if not rows.height:
         return None
     own, other = _row_errors(rows, _of_posterior(fitted.posterior)), _row_errors(rows, forecast)
+    importance = measure_importance(fitted.posterior, rows, seed=seed)
     check = check_predictions(fitted.posterior, rows, seed=seed)
     return BackTest(
         rows=rows.height,
@@ -96,7 +100,50 @@ def backtest(
         rival_error=float(np.sqrt(other.mean())),
         difference_sd=_clustered_sd(own - other, rows["item"]),
         calibration=Calibration(rows=rows.height, coverage=check.coverage),
+        importance=importance,
     )
+
+
+def measure_importance(posterior: DemandPosterior, rows: pl.DataFrame, *, seed: int) -> tuple[Importance, ...]:
+    r"""Permutation importance of the price and of every other column of the model, the most important first.
+
+    .. math:: I_c = \frac1n \sum_j \Big( \frac1R \sum_r e_j(\pi_r x_c) - e_j(x) \Big)
+
+    with :math:`e_j` the error of a row as :func:`backtest` takes it and :math:`\pi_r` a shuffle within items.
+
+    Parameters
+    ----------
+    posterior : DemandPosterior
+    rows : DataFrame
+        Rows of its items in the model's terms, best of periods it was not fitted to: ``item``, ``price``, ``quantity``
+        and its columns; ``exposure`` where there is one.
+    seed : int
+
+    References
+    ----------
+    Fisher, Rudin & Dominici (2019), "All models are wrong, but many are useful", JMLR 20.
+    """
+    forecast, rng = _of_posterior(posterior), np.random.default_rng(seed)
+    base, half_width = _row_errors(rows, forecast), float(ndtri(0.5 + 0.5 * IMPORTANCE_LEVEL))
+    found = []
+    for feature, columns in _features(posterior).items():
+        rise = -base
+        for _ in range(SHUFFLES):
+            rise += _row_errors(shuffle_within_items(rows, columns, rng), forecast) / SHUFFLES
+        mean, around = float(rise.mean()), half_width * _clustered_sd(rise, rows["item"])
+        found.append(
+            Importance(feature=feature, rise=mean, lower=mean - around, upper=mean + around, level=IMPORTANCE_LEVEL)
+        )
+    return tuple(sorted(found, key=lambda one: -one.rise))
+
+
+def _features(posterior: DemandPosterior) -> dict[str, tuple[str, ...]]:
+    """What is shuffled together: the price and what the model makes of it, all prices of others, any other column."""
+    spec = posterior.spec
+    of_price = [name for name in spec.controls if name in UNCENTRED]
+    alone = [name for name in (*spec.controls, *spec.shared_controls) if name not in (*of_price, CROSS_PRICE)]
+    others = {CROSS_PRICE: (CROSS_PRICE, *spec.deviations)} if CROSS_PRICE in spec.controls else {}
+    return {"price": ("price", *of_price)} | others | {name: (name,) for name in alone}
 
 
 def _split(panel: SalesPanel) -> tuple[SalesPanel, date | int, int] | None:

@@ -58,6 +58,31 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Importance:
+    """How much worse forecasts get when one column is shuffled among the rows of its item.
+
+    Attributes
+    ----------
+    feature : str
+        ``price``, a control, or a term the model builds; ``cross_price`` stands for all prices of other items. The
+        curve of an elasticity that changes with price goes with the price.
+    rise : float
+        Of the mean error of a row, in the units of the squared error of the back-test; zero or below where the column
+        does not help. Columns that move together share their importance.
+    lower, upper : float
+        Interval of the rise; its standard error takes the rows of an item as one cluster.
+    level : float
+        Probability of the interval.
+    """
+
+    feature: str
+    rise: float
+    lower: float
+    upper: float
+    level: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackTest:
     """How the model's forecasts of periods it had not seen scored, beside the champion's on the same rows.
 
@@ -75,6 +100,8 @@ class BackTest:
         Standard error of the difference of mean squared errors, rows clustered by item.
     calibration : Calibration
         Of the predictive intervals of the rows held out.
+    importance : tuple of Importance
+        Of the model's columns for its forecasts of the rows held out, the most important first.
     """
 
     rows: int
@@ -84,6 +111,7 @@ class BackTest:
     rival_error: float
     difference_sd: float
     calibration: Calibration
+    importance: tuple[Importance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

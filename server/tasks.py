@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from sqlalchemy.engine import Connection, Engine
 
-from bayes_pricing.errors import Refusal, SpecError
+from bayes_pricing.errors import Finding, Refusal, SpecError
 from server.settings import Settings
 from server.store.aliases import current_alias
 from server.store.failures import NotFound
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bayes_pricing.demand.design import ModelRequest
     from bayes_pricing.demand.fit import DemandFit
     from bayes_pricing.demand.posterior import DemandPosterior
-    from bayes_pricing.gate import Evidence
+    from bayes_pricing.gate import BackTest, Evidence
 
 UPLOAD = re.compile(r"upload:([0-9a-f]{64})")
 SOURCE = re.compile(r"source:([A-Za-z0-9][A-Za-z0-9._-]{0,199}\.(?:csv|parquet))")
@@ -82,6 +82,9 @@ class StudyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 def fit(run: JobRun) -> Done:
     """Fit demand as `bayes-pricing fit --out` does, test it on its last periods, and publish it.
 
+    Where the sales without the last periods, or the model, allow no such test, the result says why and the model is
+    published without: it goes live only with a recorded reason.
+
     Raises
     ------
     Refusal
@@ -111,7 +114,12 @@ def fit(run: JobRun) -> Done:
         request = replace(request, model="student-t" if spec.errors == "student_t" else MODELS[spec.likelihood])
     champion = _champion(run)
     told = _part(run, 0.45, 0.8, "back-test: ")
-    tested = backtest(panel, request, sampler, seed=asked.seed, champion=champion, progress=told)
+    tested: BackTest | None = None
+    untested: tuple[Finding, ...] = ()
+    try:
+        tested = backtest(panel, request, sampler, seed=asked.seed, champion=champion, progress=told)
+    except Refusal as refusal:  # the fit of all sales stands; the gate misses what it could not see
+        untested = refusal.findings
     folder = save_once(run.settings, fitted)
     published = publish_model(
         folder, run.settings.published_dir, policy=asked.policy, seed=asked.seed, progress=_part(run, 0.8, 1.0)
@@ -124,7 +132,13 @@ def fit(run: JobRun) -> Done:
         )
 
     document = msgspec.json.decode(msgspec.json.encode(fit_json(fitted), enc_hook=_plain))
-    return Done(result={"model": fitted.posterior.id, "published": published, "document": document}, also=record)
+    result = {
+        "model": fitted.posterior.id,
+        "published": published,
+        "document": document,
+        "not_back_tested": msgspec.to_builtins(untested),
+    }
+    return Done(result=result, also=record)
 
 
 def _model_request(asked: FitRequest) -> ModelRequest:

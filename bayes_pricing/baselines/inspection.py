@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from bayes_pricing.baselines.protocol import FittedBaseline, Floats, SalesRows
 from bayes_pricing.baselines.scores import poisson_deviance
+from bayes_pricing.data.shuffling import shuffle_within_items
 from bayes_pricing.errors import SpecError
 
 
@@ -64,7 +65,7 @@ def permutation_importance(fitted: FittedBaseline, rows: SalesRows, *, repeats: 
     for feature in features:
         rises = []
         for _ in range(repeats):
-            shuffled = _shuffled(rows.frame, feature, rng)
+            shuffled = shuffle_within_items(rows.frame, [feature], rng)
             rises.append(poisson_deviance(actual, fitted.predict_units(shuffled)) - base)
         table.append({"feature": feature, "importance": float(np.mean(rises)), "sd": float(np.std(rises))})
     estimator = pl.lit(fitted.name).alias("estimator")
@@ -139,12 +140,3 @@ def importance_table(fitted: Sequence[FittedBaseline], rows: SalesRows, *, repea
     1
     """
     return pl.concat(permutation_importance(one, rows, repeats=repeats, seed=seed) for one in fitted)
-
-
-def _shuffled(frame: pl.DataFrame, feature: str, rng: np.random.Generator) -> pl.DataFrame:
-    """The frame with one column permuted within items."""
-    order = frame.select("item").with_row_index("row").with_columns(key=pl.Series(rng.random(frame.height)))
-    taken = order.sort("item", "key")["row"]
-    given = order.sort("item", "row")["row"]
-    moved = pl.DataFrame({"row": given, feature: frame[feature].gather(taken)}).sort("row")
-    return frame.with_columns(moved[feature])

@@ -137,6 +137,8 @@ def test_fit_of_a_killed_worker_is_published_once_with_its_evidence(settings: Se
     assert record.evidence.backtest.rival == "each item's own mean"
     # Prices explain 0.25 of the sd of log units, noise 0.3: knowing the price must beat the mean.
     assert record.evidence.backtest.error < record.evidence.backtest.rival_error
+    assert record.evidence.backtest.importance[0].feature == "price"
+    assert record.evidence.backtest.importance[0].lower > 0
     assert record.verdict.passed, record.verdict.findings
     assert len(list_models(engine)) == 1
     assert [path.name for path in settings.published_dir.iterdir() if not path.name.startswith(".")] == [record.id]

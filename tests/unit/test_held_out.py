@@ -107,6 +107,18 @@ def test_columns_that_the_design_builds_are_there_for_the_last_periods(monkeypat
     assert found.error < 1e-9  # arithmetic only: sales have no noise, and other prices are measured as in the fit
     assert found.rival == OWN_MEAN
     assert found.rival_error > 0.3
+    # shuffled, a column misses by effect times the difference of two draws: twice its variance in the mean
+    rows = sales().frame.filter(pl.col("period") >= 56).collect()
+    depth = pl.col("list_price").log() - pl.col("price").log()
+    spread = {"price": ELASTICITY**2 * pl.col("price").log().var(ddof=0), "promotion": depth.var(ddof=0)}
+    expected = rows.group_by("item", "region").agg(**spread).select(pl.col(*spread).mean()).row(0, named=True)
+    importance = {one.feature: one for one in found.importance}
+    assert set(importance) == {"price", "season_sin_1", "promotion", "season_cos_1", "cross_price", "trend"}
+    assert [one.rise for one in found.importance] == sorted((one.rise for one in found.importance), reverse=True)
+    for feature, variance in expected.items():
+        one = importance[feature]
+        assert one.lower < one.rise < one.upper
+        assert one.lower < 2.0 * variance < one.upper, (feature, one)
 
 
 def test_a_curve_is_measured_from_the_reference_price_of_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
