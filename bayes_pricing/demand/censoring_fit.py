@@ -20,6 +20,7 @@ from bayes_pricing.demand.robust import bounded_log_smearing
 from bayes_pricing.demand.row_coordinates import build_row_problem, start_rows
 from bayes_pricing.demand.row_density import (
     RowProblem,
+    item_log_weight,
     item_residual_sd,
     law_places,
     new_row_work,
@@ -115,18 +116,20 @@ def _too_much(frame: pl.LazyFrame, spec: DemandSpec) -> Finding | None:
 
 def _posterior(data: RowData, problem: RowProblem, x: Floats, items: pl.DataFrame, seed: int) -> DrawsPosterior:
     """From unconstrained draws to the posterior every other fit by draws has."""
-    drawn, places, start = draw_nest(x, problem.nest, problem.scales), law_places(problem), problem.nest.level_start
+    places, start = law_places(problem), problem.nest.level_start
     levels, spec = data.tree.level_names, data.spec
     extra: dict[str, Floats] = {}
-    smearing = dispersion = None
+    smearing = dispersion = log_weight = None
     if spec.likelihood == "lognormal":
         extra["residual_sd"] = item_residual_sd(x, problem)
+        log_weight = item_log_weight(extra["residual_sd"], problem)
         smearing = 0.5 * extra["residual_sd"] ** 2
     if spec.errors == "student_t":
         extra["degrees"] = np.exp(x[:, :, places.degrees : places.degrees + 1])
         smearing = bounded_log_smearing(extra["residual_sd"], extra["degrees"][..., 0])
     if spec.likelihood == "negative_binomial":
         dispersion = (problem.scales.overdispersion * x[:, :, places.scalar]) ** -2.0
+    drawn = draw_nest(x, problem.nest, problem.scales, log_weight)
     found = LevelDraws(
         units={level: drawn.nodes[:, :, start[at] : start[at + 1]] for at, level in enumerate(levels)},
         population=drawn.nodes[:, :, -1],

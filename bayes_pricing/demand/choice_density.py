@@ -14,11 +14,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
 from bayes_pricing.demand.choice_data import ChoiceData, Flags, Floats, Integers
-from bayes_pricing.demand.kernel_options import ENTRY, INNER
+from bayes_pricing.demand.compiled import entry, inner
 from bayes_pricing.demand.nuts_chain import Chain, advance
 
 
@@ -54,7 +53,7 @@ def size_of(choices: Choices) -> int:
     return k + (k * (k + 1) // 2 + (len(choices.first) - 1) * k if mixed else 0)
 
 
-@nb.njit(**ENTRY)
+@entry
 def add_chooser(choices: Choices, h: int, beta: Floats, gradient: Floats, u: Floats) -> float:
     """Log likelihood of one chooser's occasions at `beta`; its gradient is added to `gradient`."""
     total = 0.0
@@ -82,7 +81,7 @@ def add_chooser(choices: Choices, h: int, beta: Floats, gradient: Floats, u: Flo
     return total
 
 
-@nb.njit(**INNER)
+@inner
 def fill_spread(coordinates: Floats, choices: Choices, factor: Floats) -> None:
     """The lower triangular `C` from its coordinates."""
     k, at = len(choices.mean), len(choices.mean)
@@ -92,7 +91,7 @@ def fill_spread(coordinates: Floats, choices: Choices, factor: Floats) -> None:
             at += 1
 
 
-@nb.njit(**ENTRY)
+@entry
 def log_posterior(coordinates: Floats, choices: Choices, gradient: Floats) -> float:
     """Log density up to a constant at `coordinates`; `gradient` is overwritten."""
     k, people = len(choices.mean), len(choices.first) - 1
@@ -129,7 +128,7 @@ def log_posterior(coordinates: Floats, choices: Choices, gradient: Floats) -> fl
     return value
 
 
-@nb.njit(**ENTRY)
+@entry
 def run_chain(rng: np.random.Generator, chain: Chain, choices: Choices) -> None:
     """Run a chain on this density."""
     more = True

@@ -12,11 +12,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import ENTRY, INNER
+from bayes_pricing.demand.compiled import entry, inner
 from bayes_pricing.demand.nuts_chain import Chain, advance
 from bayes_pricing.demand.tree_density import fill_scales, scales_prior
 from bayes_pricing.demand.tree_draws import draw_upper
@@ -65,7 +64,7 @@ def new_root(p: int, q: int) -> Root:
     )
 
 
-@nb.njit(**INNER)
+@inner
 def _root_part(scales, work, node, p):  # type: ignore[no-untyped-def]
     """What `marginal` added for a root whose columns are all free."""
     value = 0.0
@@ -74,7 +73,7 @@ def _root_part(scales, work, node, p):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit(**INNER)
+@inner
 def _restrict(scales, work, node, root, p):  # type: ignore[no-untyped-def]
     """Integrate out population, shared effects and lambda given pi; leave mean and covariance of all columns."""
     q = len(root.pi)
@@ -109,7 +108,7 @@ def _restrict(scales, work, node, root, p):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit(**INNER)
+@inner
 def _spread(mean, cov, root, r, q):  # type: ignore[no-untyped-def]
     """From the free coefficients to those of all columns: the instruments' are -lambda pi."""
     last = r - 1
@@ -125,7 +124,7 @@ def _spread(mean, cov, root, r, q):  # type: ignore[no-untyped-def]
             cov[r + j, r + i] = root.pi[j] * root.pi[i] * root.cov[last, last]
 
 
-@nb.njit(**INNER)
+@inner
 def _first_stage(theta, at, stage, root, gradient):  # type: ignore[no-untyped-def]
     """Log density of the first stage; its slopes, and those of the outcome in pi, into the gradient."""
     q = len(root.pi)
@@ -149,7 +148,7 @@ def _first_stage(theta, at, stage, root, gradient):  # type: ignore[no-untyped-d
     return (1.0 - stage.degrees) * log_sd - 0.5 * weighted - 0.5 * ratio * ratio
 
 
-@nb.njit(**INNER)
+@inner
 def _outcome(theta, groups, tree, scales, work, root, stage):  # type: ignore[no-untyped-def]
     """Log marginal likelihood of the outcome given pi; returns it and where the first stage's parameters start."""
     p, q, node = tree.xty.shape[1], len(root.pi), tree.parent.shape[0] - tree.xty.shape[0]
@@ -164,7 +163,7 @@ def _outcome(theta, groups, tree, scales, work, root, stage):  # type: ignore[no
     return value + _restrict(scales, work, node, root, p), at
 
 
-@nb.njit(**ENTRY)
+@entry
 def log_joint(
     theta: Floats, groups: int, tree: Tree, scales: Scales, stage: Stage, work: Work, root: Root, gradient: Floats
 ) -> float:
@@ -193,7 +192,7 @@ def log_joint(
     return total
 
 
-@nb.njit(**ENTRY)
+@entry
 def draw_above_items(
     seed: int,
     thetas: Floats,
@@ -225,7 +224,7 @@ def draw_above_items(
         draw_upper(seed, d, tree, work, states[d])
 
 
-@nb.njit(**ENTRY)
+@entry
 def run_chain(
     rng: np.random.Generator,
     chain: Chain,

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.compiled import entry
 from bayes_pricing.demand.count_likelihood import Cells, Rates, cell_likelihood, row_terms
-from bayes_pricing.demand.kernel_options import ENTRY
 from bayes_pricing.demand.nest_density import (
     Factors,
     Nest,
@@ -60,14 +59,14 @@ def hyper_size(counts: Counts) -> int:
     return int(levels + len(scales.shared_sd) + (scales.overdispersion > 0))
 
 
-@nb.njit(**ENTRY)
+@entry
 def fill_coefficients(x: Floats, counts: Counts, work: Work) -> float:
     """Write the coefficients of all nodes into ``work.states.b``; returns their log prior with the Jacobian."""
     value: float = fill_nest(x, counts.nest, counts.scales, work.factors, work.states)
     return value
 
 
-@nb.njit(**ENTRY)
+@entry
 def log_posterior(x: Floats, counts: Counts, work: Work, gradient: Floats) -> float:
     """Log density of the unconstrained coordinates `x`, constants left out; writes its gradient."""
     scales, states = counts.scales, work.states
@@ -92,7 +91,7 @@ def log_posterior(x: Floats, counts: Counts, work: Work, gradient: Floats) -> fl
     return total
 
 
-@nb.njit(**ENTRY)
+@entry
 def run_chain(rng: np.random.Generator, chain: Chain, counts: Counts, work: Work) -> None:
     """Run a chain on this density."""
     more = True

@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.compiled import fused, inner, vector
 from bayes_pricing.demand.count_data import Integers
-from bayes_pricing.demand.kernel_options import FUSED, INNER, VECTOR
 
 LOG2E = 1.0 / math.log(2.0)
 LOG2_HIGH, LOG2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # log 2, the first with trailing zeros
@@ -44,7 +43,7 @@ class Rates(NamedTuple):
     power: Floats  # (cells,): scratch of the exponential
 
 
-@nb.njit(**FUSED)
+@fused
 def _exponentials(eta, exposure, mean, power):  # type: ignore[no-untyped-def]
     r"""Write ``exposure * exp(eta)`` into `mean`, to the last two bits, in loops the compiler turns into vectors.
 
@@ -67,7 +66,7 @@ def _exponentials(eta, exposure, mean, power):  # type: ignore[no-untyped-def]
         mean[cell] *= power[cell]
 
 
-@nb.njit(**FUSED)
+@fused
 def log_rates(x, gamma, cells, coefficients, rates):  # type: ignore[no-untyped-def]
     """Write the log rate of every cell into ``rates.eta``."""
     for slot in range(len(cells.slot_start) - 1):
@@ -86,7 +85,7 @@ def log_rates(x, gamma, cells, coefficients, rates):  # type: ignore[no-untyped-
             rates.eta[cell] += effect * column[cell]
 
 
-@nb.njit(**VECTOR)
+@vector
 def carry_residuals(gamma, cells, adjoints, rates, gradient):  # type: ignore[no-untyped-def]
     """Sum residuals times predictors by item into the adjoint, over all cells into the shared effects' gradient."""
     for slot in range(len(cells.slot_start) - 1):
@@ -103,7 +102,7 @@ def carry_residuals(gamma, cells, adjoints, rates, gradient):  # type: ignore[no
         gradient[gamma + j] += total
 
 
-@nb.njit(**VECTOR)
+@vector
 def cell_likelihood(x, gamma, dispersion, cells, b, adjoint, rates, gradient):  # type: ignore[no-untyped-def]
     """Log likelihood of the cells and its derivative in the dispersion; fills adjoints of items and shared effects."""
     eta, mean, residual, totals, rows = rates.eta, rates.mean, rates.residual, cells.total, cells.rows
@@ -126,7 +125,7 @@ def cell_likelihood(x, gamma, dispersion, cells, b, adjoint, rates, gradient):  
     return value, slope
 
 
-@nb.njit(**INNER)
+@inner
 def digamma(x):  # type: ignore[no-untyped-def]
     """Derivative of log gamma for x > 0 (recurrence, then the asymptotic series; Abramowitz & Stegun 6.3.18)."""
     value = 0.0
@@ -138,7 +137,7 @@ def digamma(x):  # type: ignore[no-untyped-def]
     return value + math.log(x) - 0.5 / x - series
 
 
-@nb.njit(**INNER)
+@inner
 def rising(n, dispersion):  # type: ignore[no-untyped-def]
     r"""What the negative binomial keeps of one row, and its derivative with respect to the dispersion.
 
@@ -155,7 +154,7 @@ def rising(n, dispersion):  # type: ignore[no-untyped-def]
     return term, change + (inverse**2 - back**2) / 12.0 - (inverse**4 - back**4) / 120.0
 
 
-@nb.njit(**INNER)
+@inner
 def row_terms(dispersion, cells):  # type: ignore[no-untyped-def]
     """Sum of :func:`rising` over all rows, and its derivative with respect to the dispersion."""
     value, slope = 0.0, 0.0

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 
-import numba as nb
 import numpy as np
 
 from bayes_pricing.demand.censoring import LARGEST_COUNT
-from bayes_pricing.demand.kernel_options import INNER
+from bayes_pricing.demand.compiled import inner
 
 LOG_FACTORIAL = np.array([math.lgamma(count + 1.0) for count in range(LARGEST_COUNT + 1)])
 SLOWEST = 0.9
@@ -22,7 +21,7 @@ NEGLIGIBLE = 1e-17
 MOST_TERMS = 2000
 
 
-@nb.njit(**INNER)
+@inner
 def poisson_at_least(count, log_mean, mean):  # type: ignore[no-untyped-def]
     """Log probability of `count` or more of a Poisson, 1 <= count <= 500, and its slope in the log mean."""
     log_at = count * log_mean - mean - LOG_FACTORIAL[int(count)]
@@ -43,7 +42,7 @@ def poisson_at_least(count, log_mean, mean):  # type: ignore[no-untyped-def]
     return math.log(above), count * at / above
 
 
-@nb.njit(**INNER)
+@inner
 def binomial_at_least(count, mean, size, log_at, by_size):  # type: ignore[no-untyped-def]
     """Log probability of `count` or more of a negative binomial, and its slopes in the log mean and in the size.
 

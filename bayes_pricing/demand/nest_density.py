@@ -10,7 +10,9 @@ NUTS moves :math:`z` instead of :math:`b`, one coordinate after the other, the l
    u_j = \frac{s_j (h_j - D_j \mu_j)}{1 + D_j s_j^2} + \frac{z_j}{\sqrt{1 + D_j s_j^2}}
 
 where :math:`R, D, h` are *constants*: the Gaussian approximation, at a rough first fit, of what the sales below a node
-say of its coefficients (:math:`-\frac12 \sum_j D_j t_j^2 + h_j t_j`). The density of `b` and of the sales is exact,
+say of its coefficients (:math:`-\frac12 \sum_j D_j t_j^2 + h_j t_j`). Where items have a residual sd, their :math:`D`
+and :math:`h` grow as it falls (:func:`weigh_items`): few rows that a small sd fits almost exactly pin the coefficients,
+and the same rows under a large one say next to nothing. The density of `b` and of the sales is exact,
 and so is the Jacobian, so a poor approximation can only cost speed. Where it is good, `z` given the hyper-parameters is
 close to independent standard normals, whether data are rich (centred), thin (non-centred) or in between, and the ridges
 between levels, slopes and group means are gone.
@@ -25,12 +27,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.compiled import inner, vector
 from bayes_pricing.demand.count_data import Integers
-from bayes_pricing.demand.kernel_options import INNER, VECTOR
 
 
 class Nest(NamedTuple):
@@ -76,6 +77,8 @@ class States(NamedTuple):
     ratio: Floats  # (nodes,): 1 + D s^2
     adjoint: Floats  # (k, nodes + 1): d log density / d b
     deviation: Floats  # (k, nodes): the same of u, from the coefficients after it
+    information: Floats  # (k, nodes): D of the moment
+    pull: Floats  # (k, nodes): h of the moment
 
 
 def new_factors(scales: Scales) -> Factors:
@@ -99,6 +102,8 @@ def new_states(nest: Nest) -> States:
         ratio=np.zeros(nodes),
         adjoint=np.zeros((k, nodes + 1)),
         deviation=np.zeros((k, nodes)),
+        information=nest.information.copy(),
+        pull=nest.pull.copy(),
     )
 
 
@@ -108,14 +113,14 @@ def level_size(scales: Scales) -> int:
     return size
 
 
-@nb.njit(**INNER)
+@inner
 def shared_start(scales):  # type: ignore[no-untyped-def]
     """Where the shared effects stand: after the variance components of all levels."""
     levels, k = scales.between_sd.shape
     return levels * (k + scales.correlated * (scales.correlated - 1) // 2)
 
 
-@nb.njit(**INNER)
+@inner
 def shared_prior(x, scales, gradient):  # type: ignore[no-untyped-def]
     """Log prior of the shared effects; writes its gradient."""
     at, value = shared_start(scales), 0.0
@@ -126,7 +131,7 @@ def shared_prior(x, scales, gradient):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit(**INNER)
+@inner
 def fill_factors(x, scales, factors):  # type: ignore[no-untyped-def]
     """Standard deviations, correlation factors and Cholesky factors of every level; returns their log prior."""
     levels, k = scales.between_sd.shape
@@ -156,7 +161,7 @@ def fill_factors(x, scales, factors):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit(**INNER)
+@inner
 def factor_gradient(x, scales, factors, gradient):  # type: ignore[no-untyped-def]
     """Carry the adjoint of the Cholesky factors to sds and correlations, and add their prior's gradient."""
     levels, k = scales.between_sd.shape
@@ -184,7 +189,7 @@ def factor_gradient(x, scales, factors, gradient):  # type: ignore[no-untyped-de
                 gradient[y + j] = r_adjoint * (1.0 - r * r) - 2.0 * alpha * r
 
 
-@nb.njit(**VECTOR)
+@vector
 def forward(x, nest, factors, states):  # type: ignore[no-untyped-def]
     """Coefficients of all nodes, parents before children; returns their log density with the Jacobian.
 
@@ -201,7 +206,7 @@ def forward(x, nest, factors, states):  # type: ignore[no-untyped-def]
             mu, u = states.mu[j, first:end], states.u[j, first:end]
             b, spread = states.b[j, first:end], states.spread[j, first:end]
             z = x[len(x) - (k - j) * nodes + first : len(x) - (k - j) * nodes + end]
-            information, pull = nest.information[j, first:end], nest.pull[j, first:end]
+            information, pull = states.information[j, first:end], states.pull[j, first:end]
             for i in range(len(mu)):
                 mu[i] = states.b[j, parent[i]]
             shift[:] = 0.0
@@ -224,7 +229,7 @@ def forward(x, nest, factors, states):  # type: ignore[no-untyped-def]
     return -0.5 * (squares + logs)
 
 
-@nb.njit(**INNER)
+@inner
 def _log_product(values):  # type: ignore[no-untyped-def]
     """Sum of logs of values of one or more, most of them by products."""
     total, product = 0.0, 1.0
@@ -236,7 +241,7 @@ def _log_product(values):  # type: ignore[no-untyped-def]
     return total + math.log(product)
 
 
-@nb.njit(**VECTOR)
+@vector
 def reverse(x, nest, factors, states, gradient):  # type: ignore[no-untyped-def]
     """Carry the adjoint of the coefficients to `z`, to parents and to the levels' factors, children before parents."""
     k, nodes = states.u.shape
@@ -248,8 +253,8 @@ def reverse(x, nest, factors, states, gradient):  # type: ignore[no-untyped-def]
             mu, u = states.mu[j, first:end], states.u[j, first:end]
             spread, information, pull = (
                 states.spread[j, first:end],
-                nest.information[j, first:end],
-                nest.pull[j, first:end],
+                states.information[j, first:end],
+                states.pull[j, first:end],
             )
             adjoint, deviation = states.adjoint[j, first:end], states.deviation[j, first:end]
             z_at = len(x) - (k - j) * nodes
@@ -279,7 +284,33 @@ def reverse(x, nest, factors, states, gradient):  # type: ignore[no-untyped-def]
                 states.adjoint[j, parent[i]] += mu_adjoint[i]
 
 
-@nb.njit(**INNER)
+@inner
 def fill_nest(x, nest, scales, factors, states):  # type: ignore[no-untyped-def]
     """Write the coefficients of all nodes into ``states.b``; returns their log prior with the Jacobian."""
     return fill_factors(x, scales, factors) + forward(x, nest, factors, states)
+
+
+@inner
+def weigh_items(nest, states, log_weight):  # type: ignore[no-untyped-def]
+    """Let the items' sales count as much more than at the rough fit as the exponential of `log_weight` says."""
+    for item in range(len(log_weight)):
+        weight = math.exp(log_weight[item])
+        for j in range(len(states.information)):
+            states.information[j, item] = nest.information[j, item] * weight
+            states.pull[j, item] = nest.pull[j, item] * weight
+
+
+@inner
+def weight_slopes(x, factors, states, gradient, slopes):  # type: ignore[no-untyped-def]
+    """Slopes of the log density in the log weights of :func:`weigh_items`, once :func:`reverse` has been there."""
+    k, nodes = states.u.shape
+    slopes[:] = 0.0
+    for j in range(k):
+        s, z_at = factors.chol[0, j, j], len(x) - (k - j) * nodes
+        for item in range(len(slopes)):
+            spread, information = states.spread[j, item], states.information[j, item]
+            share = spread * spread
+            pulled = (states.pull[j, item] - information * states.mu[j, item]) * share
+            gained = information * s * s * share
+            u_adjoint = gradient[z_at + item] / spread
+            slopes[item] += u_adjoint * (s * pulled * share - 0.5 * x[z_at + item] * gained * spread) - 0.5 * gained

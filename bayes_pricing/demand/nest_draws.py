@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import ENTRY
+from bayes_pricing.demand.compiled import entry
 from bayes_pricing.demand.nest_density import (
     Factors,
     Nest,
@@ -19,6 +18,7 @@ from bayes_pricing.demand.nest_density import (
     level_size,
     new_factors,
     new_states,
+    weigh_items,
 )
 
 
@@ -42,14 +42,19 @@ class NestDraws:
     shared: Floats
 
 
-def draw_nest(x: Floats, nest: Nest, scales: Scales) -> NestDraws:
-    """Coefficients, sds and correlations for draws (chain, draw, coordinate)."""
+def draw_nest(x: Floats, nest: Nest, scales: Scales, log_weight: Floats | None = None) -> NestDraws:
+    """Coefficients, sds and correlations for draws (chain, draw, coordinate).
+
+    `log_weight` (chain, draw, item), items in the order of the nest, says how their sales were weighed in the
+    coordinates of each draw; left out where they were not.
+    """
     shape, (levels, k) = x.shape[:2], scales.between_sd.shape
     flat = x.reshape(-1, x.shape[2])
     pairs = k * (k - 1) // 2
     nodes = np.zeros((len(flat), len(nest.parent), k), dtype=np.float32)
     sds, correlations = np.zeros((len(flat), levels, k)), np.zeros((len(flat), levels, pairs))
-    _expand(flat, nest, scales, new_factors(scales), new_states(nest), nodes, sds, correlations)
+    weights = np.zeros((len(flat), 0)) if log_weight is None else log_weight.reshape(len(flat), -1)
+    _expand(flat, weights, nest, scales, new_factors(scales), new_states(nest), nodes, sds, correlations)
     first = levels * level_size(scales)
     return NestDraws(
         nodes=nodes.reshape(*shape, *nodes.shape[1:]),
@@ -59,9 +64,10 @@ def draw_nest(x: Floats, nest: Nest, scales: Scales) -> NestDraws:
     )
 
 
-@nb.njit(**ENTRY)
+@entry
 def _expand(
     xs: Floats,
+    log_weight: Floats,
     nest: Nest,
     scales: Scales,
     factors: Factors,
@@ -72,6 +78,7 @@ def _expand(
 ) -> None:
     levels, k = scales.between_sd.shape
     for draw in range(len(xs)):
+        weigh_items(nest, states, log_weight[draw])
         fill_nest(xs[draw], nest, scales, factors, states)
         for node in range(nodes.shape[1]):
             place = nest.order[node] if node < len(nest.order) else node

@@ -21,13 +21,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.compiled import inner, vector
 from bayes_pricing.demand.count_data import Integers
-from bayes_pricing.demand.kernel_options import INNER, VECTOR
 
 DIVERGENCE = 1000.0
 MOST_DOUBLINGS = 10
@@ -119,7 +118,7 @@ def new_chain(
     )
 
 
-@nb.njit(**INNER)
+@inner
 def advance(rng, chain):  # type: ignore[no-untyped-def]
     """Take in the density at ``chain.x`` and say there where it is wanted next; False if the chain has ended."""
     state = chain.state[0]
@@ -145,32 +144,32 @@ def advance(rng, chain):  # type: ignore[no-untyped-def]
     return True
 
 
-@nb.njit(**INNER)
+@inner
 def _copy(source, target):  # type: ignore[no-untyped-def]
     for a in range(len(source)):
         target[a] = source[a]
 
 
-@nb.njit(**INNER)
+@inner
 def _clear(values):  # type: ignore[no-untyped-def]
     for a in range(len(values)):
         values[a] = 0.0
 
 
-@nb.njit(**INNER)
+@inner
 def _keep(chain, which):  # type: ignore[no-untyped-def]
     """The moving point becomes a draw."""
     _copy(chain.x, chain.drawn[which, DRAW])
     _copy(chain.gradient, chain.drawn[which, SLOPE])
 
 
-@nb.njit(**INNER)
+@inner
 def _log_add(a, b):  # type: ignore[no-untyped-def]
     high, low = max(a, b), min(a, b)
     return high + math.log1p(math.exp(low - high)) if low > -math.inf else high
 
 
-@nb.njit(**INNER)
+@inner
 def _begin(rng, chain, state):  # type: ignore[no-untyped-def]
     """A trajectory of one state, the last draw with fresh momentum, and a direction to leave it in."""
     x, slope = chain.drawn[0, DRAW], chain.drawn[0, SLOPE]
@@ -190,7 +189,7 @@ def _begin(rng, chain, state):  # type: ignore[no-untyped-def]
     _turn_to(rng, chain, state)
 
 
-@nb.njit(**INNER)
+@inner
 def _turn_to(rng, chain, state):  # type: ignore[no-untyped-def]
     """Begin a new half at the end of the trajectory that the lot says."""
     end = 1 if rng.random() < 0.5 else 0
@@ -202,7 +201,7 @@ def _turn_to(rng, chain, state):  # type: ignore[no-untyped-def]
     state.leaf, state.half_weight = 0, -math.inf
 
 
-@nb.njit(**VECTOR)
+@vector
 def _leap(chain, state):  # type: ignore[no-untyped-def]
     """Half a kick and a drift."""
     x, gradient, momentum, path, scale = chain.x, chain.gradient, chain.momentum, chain.path, chain.scale
@@ -214,7 +213,7 @@ def _leap(chain, state):  # type: ignore[no-untyped-def]
         x[a] += step * scale[a] * v
 
 
-@nb.njit(**VECTOR)
+@vector
 def _finish_leap(chain, state):  # type: ignore[no-untyped-def]
     """The other half of the kick; returns the energy."""
     gradient, momentum, scale = chain.gradient, chain.momentum, chain.scale
@@ -226,7 +225,7 @@ def _finish_leap(chain, state):  # type: ignore[no-untyped-def]
     return 0.5 * square - chain.value[0]
 
 
-@nb.njit(**INNER)
+@inner
 def _grow(rng, chain, state):  # type: ignore[no-untyped-def]
     """One more state; returns whether the trajectory goes on."""
     energy = _finish_leap(chain, state)
@@ -248,7 +247,7 @@ def _grow(rng, chain, state):  # type: ignore[no-untyped-def]
     return _join(rng, chain, state)
 
 
-@nb.njit(**INNER)
+@inner
 def _turned_inside(chain, state):  # type: ignore[no-untyped-def]
     """Whether a half within the new half, ended by this state, turned back; notes where such halves begin.
 
@@ -273,7 +272,7 @@ def _turned_inside(chain, state):  # type: ignore[no-untyped-def]
     return False
 
 
-@nb.njit(**VECTOR)
+@vector
 def _turned(momentum, path, last_momentum, last_path, direction):  # type: ignore[no-untyped-def]
     """Whether the way from one state to a later one no longer grows at either."""
     first, last = 0.0, 0.0
@@ -284,7 +283,7 @@ def _turned(momentum, path, last_momentum, last_path, direction):  # type: ignor
     return not (direction * first > 0.0 and direction * last > 0.0)
 
 
-@nb.njit(**INNER)
+@inner
 def _join(rng, chain, state):  # type: ignore[no-untyped-def]
     """Join the new half to the trajectory; returns whether it goes on."""
     if rng.random() < math.exp(min(state.half_weight - state.weight, 0.0)):
@@ -310,7 +309,7 @@ def _join(rng, chain, state):  # type: ignore[no-untyped-def]
     return True
 
 
-@nb.njit(**INNER)
+@inner
 def _close(chain, state):  # type: ignore[no-untyped-def]
     """Adapt to the trajectory that ended, or record its draw."""
     if state.iteration < state.tune:
@@ -329,12 +328,12 @@ def _close(chain, state):  # type: ignore[no-untyped-def]
         chain.stop[0] = 1
 
 
-@nb.njit(**INNER)
+@inner
 def _seek_step(state):  # type: ignore[no-untyped-def]
     state.phase, state.tries, state.search = SEARCHING, FIRST_STEP_TRIES, 0.0
 
 
-@nb.njit(**INNER)
+@inner
 def _found_step(state, accept):  # type: ignore[no-untyped-def]
     """Halve or double the step until one leapfrog's acceptance crosses the aim, and begin averaging there."""
     direction = 1.0 if accept > state.aim else -1.0
@@ -349,7 +348,7 @@ def _found_step(state, accept):  # type: ignore[no-untyped-def]
     return True
 
 
-@nb.njit(**INNER)
+@inner
 def _adapt_step(state, accept):  # type: ignore[no-untyped-def]
     """Dual averaging (Hoffman & Gelman 2014, section 3.2)."""
     state.adapted += 1.0
@@ -362,7 +361,7 @@ def _adapt_step(state, accept):  # type: ignore[no-untyped-def]
     state.step = math.exp(min(max(log_step, -30.0), 5.0))
 
 
-@nb.njit(**INNER)
+@inner
 def _adapt_scale(chain, state):  # type: ignore[no-untyped-def]
     """Take the draw into both windows, move on to the next window when it is long enough, and set the scales."""
     if state.moved == 0:
@@ -390,7 +389,7 @@ def _adapt_scale(chain, state):  # type: ignore[no-untyped-def]
         _seek_step(state)
 
 
-@nb.njit(**VECTOR)
+@vector
 def _note(values, window, share):  # type: ignore[no-untyped-def]
     """Take values into means and sums of squared deviations (Welford)."""
     mean, square = window[0], window[1]

@@ -20,11 +20,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 
-import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import ENTRY
+from bayes_pricing.demand.compiled import entry
 from bayes_pricing.demand.tree_kernels import cholesky_inverse
 from bayes_pricing.demand.tree_lanes import Integers
 from bayes_pricing.demand.tree_posterior import TreePosterior
@@ -198,7 +197,7 @@ def _messages(posterior: TreePosterior, tree: _Subtree, weight: Floats, factors:
     return gram, information
 
 
-@nb.njit(**ENTRY)
+@entry
 def send_messages(
     xtx: Floats,
     xty: Floats,

@@ -15,10 +15,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
-from bayes_pricing.demand.kernel_options import ENTRY, INNER
+from bayes_pricing.demand.compiled import entry, inner
 from bayes_pricing.demand.nuts_chain import Chain, advance
 from bayes_pricing.demand.purchase_data import Floats
 
@@ -43,7 +42,7 @@ def size_of(offers: Offers) -> int:
     return size
 
 
-@nb.njit(**INNER)
+@inner
 def fill_weights(coordinates: Floats, offers: Offers, weight: Floats) -> None:
     """The softmax weights of the steps from the coordinates."""
     k, m = offers.x.shape[1], offers.steps.shape[1]
@@ -58,7 +57,7 @@ def fill_weights(coordinates: Floats, offers: Offers, weight: Floats) -> None:
         weight[a] /= total
 
 
-@nb.njit(**ENTRY)
+@entry
 def log_posterior(coordinates: Floats, offers: Offers, gradient: Floats) -> float:
     """Log density up to a constant at `coordinates`; `gradient` is overwritten."""
     n, k = offers.x.shape
@@ -93,7 +92,7 @@ def log_posterior(coordinates: Floats, offers: Offers, gradient: Floats) -> floa
     return value
 
 
-@nb.njit(**INNER)
+@inner
 def _add_curve(
     coordinates: Floats, offers: Offers, weight: Floats, pull: Floats, drop: float, tau: float, gradient: Floats
 ) -> float:
@@ -115,7 +114,7 @@ def _add_curve(
     return float(value)
 
 
-@nb.njit(**ENTRY)
+@entry
 def run_chain(rng: np.random.Generator, chain: Chain, offers: Offers) -> None:
     """Run a chain on this density."""
     more = True

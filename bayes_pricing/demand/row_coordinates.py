@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.censoring import RowData
 from bayes_pricing.demand.count_start import OVERDISPERSION_SCALE
 from bayes_pricing.demand.nest_coordinates import build_nest, build_scales, slot_order, start_nest
-from bayes_pricing.demand.nest_start import NestedRows, RoughFit, fit_roughly
+from bayes_pricing.demand.nest_start import NestedRows, RoughFit, fit_roughly, item_information
 from bayes_pricing.demand.row_density import Noise, RowProblem, law_places, row_size
 from bayes_pricing.demand.row_likelihood import GAUSSIAN, NEGATIVE_BINOMIAL, POISSON, STUDENT_T, Rows
 from bayes_pricing.demand.row_start import TYPICAL_DEGREES, RowLaw
@@ -43,7 +45,35 @@ def build_row_problem(data: RowData, prior: TreePrior) -> tuple[RowProblem, Roug
     )
     scales = build_scales(rows, OVERDISPERSION_SCALE if data.spec.likelihood == "negative_binomial" else 0.0)
     noise = _noise(data, prior, rough.law.log_sd, order)
-    return RowProblem(nest=build_nest(rough, order), rows=laid_out, scales=scales, noise=noise), rough
+    nest = build_nest(_from_what_was_seen(rough, rows, data) if logs else rough, order)
+    return RowProblem(nest=nest, rows=laid_out, scales=scales, noise=noise), rough
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """A law of which the rows that ran out say nothing."""
+
+    law: RowLaw
+    seen: Floats
+
+    def refitted(self, log_rate: Floats) -> _Seen:
+        return replace(self, law=self.law.refitted(log_rate))
+
+    def slopes(self, log_rate: Floats) -> tuple[Floats, Floats]:
+        slope, weight = self.law.slopes(log_rate)
+        return slope * self.seen, weight * self.seen
+
+
+def _from_what_was_seen(rough: RoughFit[RowLaw], rows: NestedRows, data: RowData) -> RoughFit[RowLaw]:
+    """The rough fit with items' information of the rows that did not run out.
+
+    It grows as the item's residual variance falls, which is how the coordinates weigh it; what a row that ran out says
+    does not, and would put their centre beside the few rows that a small variance fits almost exactly.
+    """
+    law = _Seen(law=rough.law, seen=(~data.sold_out).astype(np.float64))
+    curvature, score = rough.curvature.copy(), rough.score.copy()
+    curvature[: rows.items], score[: rows.items] = item_information(rows, law, rough.coefficients, rough.shared)
+    return replace(rough, curvature=curvature, score=score)
 
 
 def _law(data: RowData) -> int:
@@ -65,6 +95,7 @@ def _noise(data: RowData, prior: TreePrior, log_sd: Floats, order: np.ndarray[tu
         spread=float(prior.noise_spread_scale) if logs and data.spec.noise_by == "item" else 0.0,
         information=information,
         pull=information * log_sd[order],
+        reference=log_sd[order],
     )
 
 

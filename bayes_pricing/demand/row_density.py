@@ -15,13 +15,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
+from bayes_pricing.demand.compiled import entry, inner
 from bayes_pricing.demand.count_data import Integers
 from bayes_pricing.demand.count_likelihood import carry_residuals, log_rates
-from bayes_pricing.demand.kernel_options import ENTRY, INNER
 from bayes_pricing.demand.nest_density import (
     Factors,
     Nest,
@@ -35,6 +34,8 @@ from bayes_pricing.demand.nest_density import (
     reverse,
     shared_prior,
     shared_start,
+    weigh_items,
+    weight_slopes,
 )
 from bayes_pricing.demand.nuts_chain import Chain, advance
 from bayes_pricing.demand.row_likelihood import (
@@ -58,6 +59,7 @@ class Noise(NamedTuple):
     spread: float  # half-normal, of the items' log sd around their group's; 0 where they have none of their own
     information: Floats  # (items,): D
     pull: Floats  # (items,): h
+    reference: Floats  # (items,): log sds at which the coordinates of the coefficients were made
 
 
 class RowProblem(NamedTuple):
@@ -84,6 +86,8 @@ class RowWork(NamedTuple):
     rates: RowRates
     log_sd: Floats  # (items,)
     deviation: Floats  # (items,): u of the items' log sds
+    log_weight: Floats  # (items,): how much more an item's rows say of its coefficients than at the rough fit
+    by_weight: Floats  # (items,): slopes in it
     slopes: LawSlopes
 
 
@@ -107,11 +111,13 @@ def new_row_work(problem: RowProblem) -> RowWork:
         rates=RowRates(eta=np.zeros(rows), residual=np.zeros(rows)),
         log_sd=np.zeros(items),
         deviation=np.zeros(items),
+        log_weight=np.zeros(items),
+        by_weight=np.zeros(items),
         slopes=LawSlopes(log_sd=np.zeros(items), scalar=np.zeros(1), rising=np.zeros(kinds), harmonic=np.zeros(kinds)),
     )
 
 
-@nb.njit(**INNER)
+@inner
 def _places(problem, first):  # type: ignore[no-untyped-def]
     """Places of the law's coordinates where the shared effects end at `first`."""
     own = problem.noise.spread > 0.0
@@ -134,7 +140,7 @@ def row_size(problem: RowProblem) -> int:
     return law_places(problem).end + int(problem.nest.information.size)
 
 
-@nb.njit(**INNER)
+@inner
 def _fill_noise(x, places, noise, work):  # type: ignore[no-untyped-def]
     """Log residual sds of the items; returns the log prior of everything about noise."""
     value = 0.0
@@ -159,13 +165,11 @@ def _fill_noise(x, places, noise, work):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit(**INNER)
+@inner
 def _noise_gradient(x, places, noise, work, gradient):  # type: ignore[no-untyped-def]
     """Carry the slopes in the items' log sds to the coordinates of noise, and add their prior's gradient."""
     for group in range(noise.groups):
         gradient[places.noise + group] += 1.0 - (math.exp(x[places.noise + group]) / noise.scale) ** 2
-    if noise.groups == 0:
-        return
     if noise.spread <= 0.0:
         for item in range(len(work.log_sd)):
             gradient[places.noise + noise.group[item]] += work.slopes.log_sd[item]
@@ -183,7 +187,7 @@ def _noise_gradient(x, places, noise, work, gradient):  # type: ignore[no-untype
     gradient[places.spread] = noise.spread * total - x[places.spread]
 
 
-@nb.njit(**INNER)
+@inner
 def _law_parameter(x, places, problem):  # type: ignore[no-untyped-def]
     """Degrees of freedom or dispersion, with its log prior and that prior's slope in the coordinate."""
     if problem.rows.law == STUDENT_T:
@@ -196,7 +200,7 @@ def _law_parameter(x, places, problem):  # type: ignore[no-untyped-def]
     return 0.0, 0.0, 0.0
 
 
-@nb.njit(**ENTRY)
+@entry
 def row_log_posterior(x: Floats, problem: RowProblem, work: RowWork, gradient: Floats) -> float:
     """Log density of the unconstrained coordinates `x`, constants left out; writes its gradient."""
     scales, states, rows, rates = problem.scales, work.states, problem.rows, work.rates
@@ -204,8 +208,12 @@ def row_log_posterior(x: Floats, problem: RowProblem, work: RowWork, gradient: F
     places = _places(problem, gamma + len(scales.shared_sd))
     gradient[:] = 0.0
     states.adjoint[:] = 0.0
-    value = fill_nest(x, problem.nest, scales, work.factors, states) + shared_prior(x, scales, gradient)
-    value += _fill_noise(x, places, problem.noise, work)
+    value = _fill_noise(x, places, problem.noise, work) + shared_prior(x, scales, gradient)
+    if problem.noise.groups > 0:
+        for item in range(len(work.log_sd)):
+            work.log_weight[item] = 2.0 * (problem.noise.reference[item] - work.log_sd[item])
+        weigh_items(problem.nest, states, work.log_weight)
+    value += fill_nest(x, problem.nest, scales, work.factors, states)
     scalar, prior, by_coordinate = _law_parameter(x, places, problem)
     log_rates(x, gamma, rows, states.b, rates)
     value += prior + row_likelihood(rows, rates.eta, work.log_sd, scalar, rates.residual, work.slopes)
@@ -214,11 +222,23 @@ def row_log_posterior(x: Floats, problem: RowProblem, work: RowWork, gradient: F
     if rows.law == NEGATIVE_BINOMIAL:
         gradient[places.scalar] = by_coordinate - 2.0 * scalar / x[places.scalar] * work.slopes.scalar[0]
     carry_residuals(gamma, rows, states.adjoint, rates, gradient)
-    _noise_gradient(x, places, problem.noise, work, gradient)
     reverse(x, problem.nest, work.factors, states, gradient)
     factor_gradient(x, scales, work.factors, gradient)
+    if problem.noise.groups > 0:
+        weight_slopes(x, work.factors, states, gradient, work.by_weight)
+        for item in range(len(work.log_sd)):
+            work.slopes.log_sd[item] -= 2.0 * work.by_weight[item]
+        _noise_gradient(x, places, problem.noise, work, gradient)
     total: float = value
     return total
+
+
+def item_log_weight(residual_sd: Floats, problem: RowProblem) -> Floats | None:
+    """How the items' rows were weighed in draws with these residual sds (chain, draw, item); None for counts."""
+    if problem.noise.groups == 0:
+        return None
+    found: Floats = 2.0 * (problem.noise.reference - np.log(residual_sd[..., problem.nest.order]))
+    return found
 
 
 def item_residual_sd(x: Floats, problem: RowProblem) -> Floats:
@@ -236,7 +256,7 @@ def item_residual_sd(x: Floats, problem: RowProblem) -> Floats:
     return found
 
 
-@nb.njit(**ENTRY)
+@entry
 def run_chain(rng: np.random.Generator, chain: Chain, problem: RowProblem, work: RowWork) -> None:
     """Run a chain on this density."""
     more = True

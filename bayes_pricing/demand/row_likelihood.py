@@ -10,16 +10,15 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.censoring import NODES, TINY, WEIGHTS
+from bayes_pricing.demand.compiled import inner
 from bayes_pricing.demand.count_data import Integers
 from bayes_pricing.demand.count_likelihood import LARGEST_LOG_RATE, digamma, rising
 from bayes_pricing.demand.count_tails import binomial_at_least, poisson_at_least
-from bayes_pricing.demand.kernel_options import INNER
 
 GAUSSIAN, STUDENT_T, POISSON, NEGATIVE_BINOMIAL = range(4)
 AT = 0.5 * (1.0 + NODES)
@@ -53,7 +52,7 @@ class LawSlopes(NamedTuple):
     harmonic: Floats  # (kinds,): its slope
 
 
-@nb.njit(**INNER)
+@inner
 def _log_normal_above(z):  # type: ignore[no-untyped-def]
     """Log probability that a standard normal number exceeds `z`."""
     if z < 0.0:
@@ -64,7 +63,7 @@ def _log_normal_above(z):  # type: ignore[no-untyped-def]
     return -0.5 * z * z - math.log(z) - HALF_LOG_TWO_PI + math.log1p(-w * (1.0 - w * (3.0 - 15.0 * w)))
 
 
-@nb.njit(**INNER)
+@inner
 def _gaussian(rows, eta, log_sd, residual, slopes):  # type: ignore[no-untyped-def]
     """Log units with normal errors."""
     value = 0.0
@@ -85,7 +84,7 @@ def _gaussian(rows, eta, log_sd, residual, slopes):  # type: ignore[no-untyped-d
     return value
 
 
-@nb.njit(**INNER)
+@inner
 def _student_above(z, degrees, inside):  # type: ignore[no-untyped-def]
     """Log probability that a Student-t number exceeds `z`, and its slopes in `z` and the degrees of freedom.
 
@@ -111,7 +110,7 @@ def _student_above(z, degrees, inside):  # type: ignore[no-untyped-def]
     return math.log(half) + top + math.log(total), by_z, by_degrees / total - 0.5 * by_z * z / degrees
 
 
-@nb.njit(**INNER)
+@inner
 def _student_t(rows, eta, log_sd, degrees, residual, slopes):  # type: ignore[no-untyped-def]
     """Log units with Student-t errors."""
     value, by_degrees, inside = 0.0, 0.0, np.empty(len(AT))
@@ -139,7 +138,7 @@ def _student_t(rows, eta, log_sd, degrees, residual, slopes):  # type: ignore[no
     return value
 
 
-@nb.njit(**INNER)
+@inner
 def _poisson(rows, eta, residual):  # type: ignore[no-untyped-def]
     """Poisson counts; a sold-out week without sales says nothing."""
     value = 0.0
@@ -157,7 +156,7 @@ def _poisson(rows, eta, residual):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit(**INNER)
+@inner
 def _negative_binomial(rows, eta, size, residual, slopes):  # type: ignore[no-untyped-def]
     """Negative binomial counts; a sold-out week without sales says nothing."""
     value, by_size = 0.0, 0.0
@@ -181,7 +180,7 @@ def _negative_binomial(rows, eta, size, residual, slopes):  # type: ignore[no-un
     return value
 
 
-@nb.njit(**INNER)
+@inner
 def row_likelihood(rows, eta, log_sd, scalar, residual, slopes):  # type: ignore[no-untyped-def]
     """Log likelihood of the rows at these log rates; fills `residual` (slope in the log rate) and `slopes`.
 

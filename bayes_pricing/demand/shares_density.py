@@ -18,11 +18,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
 from bayes_pricing.demand.choice_data import Floats, Integers
-from bayes_pricing.demand.kernel_options import ENTRY, INNER
+from bayes_pricing.demand.compiled import entry, inner
 from bayes_pricing.demand.nuts_chain import Chain, advance
 
 
@@ -53,7 +52,7 @@ def size_of(rows: ShareRows) -> int:
     return len(rows.mean) + 1 + (2 + rows.markets if rows.markets else 0) + (q + 2 + rows.basis.shape[1] if q else 0)
 
 
-@nb.njit(**ENTRY)
+@entry
 def log_posterior(coordinates: Floats, rows: ShareRows, gradient: Floats) -> float:
     """Log density up to a constant at `coordinates`; `gradient` is overwritten."""
     n, linear, q = len(rows.y), len(rows.mean), rows.z.shape[1]
@@ -76,10 +75,10 @@ def log_posterior(coordinates: Floats, rows: ShareRows, gradient: Floats) -> flo
         gradient[a] += rows.sd[a] * slope[a]
     if q:
         _add_shift(rows, scales, residual, shift, error, gradient, at_stage)
-    return value
+    return float(value)
 
 
-@nb.njit(**INNER)
+@inner
 def _fill_scales(coordinates: Floats, rows: ShareRows, at_stage: int, scales: Floats, gradient: Floats) -> float:
     """Scales and lambda from the coordinates; the half-normal priors' log density, and their slopes put in place."""
     linear, q, value = len(rows.mean), rows.z.shape[1], 0.0
@@ -101,7 +100,7 @@ def _fill_scales(coordinates: Floats, rows: ShareRows, at_stage: int, scales: Fl
     return value
 
 
-@nb.njit(**INNER)
+@inner
 def _fill_residual(
     j: int, coordinates: Floats, rows: ShareRows, own: Floats, scales: Floats, shift: Floats, residual: Floats
 ) -> tuple[float, float]:
@@ -125,7 +124,7 @@ def _fill_residual(
     return middle, squares
 
 
-@nb.njit(**INNER)
+@inner
 def _add_product(
     j: int,
     coordinates: Floats,
@@ -171,7 +170,7 @@ def _add_product(
     return float(value)
 
 
-@nb.njit(**INNER)
+@inner
 def _add_shift(
     rows: ShareRows, scales: Floats, pull: Floats, shift: Floats, error: Floats, gradient: Floats, at_stage: int
 ) -> None:
@@ -191,7 +190,7 @@ def _add_shift(
             gradient[at_stage + 1 + k] += of_slope[a] * rows.factor[a, k]
 
 
-@nb.njit(**INNER)
+@inner
 def _add_stage(
     coordinates: Floats, rows: ShareRows, gradient: Floats, start: int, stage: float, shift: Floats, error: Floats
 ) -> float:
@@ -226,7 +225,7 @@ def _add_stage(
     return float(value)
 
 
-@nb.njit(**ENTRY)
+@entry
 def run_chain(rng: np.random.Generator, chain: Chain, rows: ShareRows) -> None:
     """Run a chain on this density."""
     more = True

@@ -15,12 +15,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 from scipy.special import ndtri
 
 from bayes_pricing.demand.choice_data import Floats, Integers
-from bayes_pricing.demand.kernel_options import ENTRY, INNER
+from bayes_pricing.demand.compiled import entry, inner
 
 MOST_STEPS = 300
 CLOSE = 0.3
@@ -66,7 +65,7 @@ def people_nodes(people: int, width: int, seed: int) -> Floats:
     return np.ascontiguousarray(found)
 
 
-@nb.njit(**INNER)
+@inner
 def fill_weights(t: int, markets: Markets, spread: Floats, weight: Floats, nothing: Floats) -> None:
     """Factors exp(mu) of a market's products (J, N) and of the outside option (N,), scaled by the largest."""
     start, count = markets.first[t], markets.first[t + 1] - markets.first[t]
@@ -84,7 +83,7 @@ def fill_weights(t: int, markets: Markets, spread: Floats, weight: Floats, nothi
             weight[j, i] = math.exp(weight[j, i] - top)
 
 
-@nb.njit(**INNER)
+@inner
 def fill_chances(delta: Floats, weight: Floats, nothing: Floats, chance: Floats, share: Floats) -> None:
     """Everybody's chances (J, N) at mean utilities (J,), and their means, the shares."""
     count, people = weight.shape
@@ -104,7 +103,7 @@ def fill_chances(delta: Floats, weight: Floats, nothing: Floats, chance: Floats,
         share[j] = mean / people
 
 
-@nb.njit(**INNER)
+@inner
 def _fill_factor(chance: Floats, share: Floats, factor: Floats) -> float:
     """Cholesky factor of ds/d delta; log of its determinant, NaN where rounding ate it."""
     count, people = chance.shape
@@ -127,7 +126,7 @@ def _fill_factor(chance: Floats, share: Floats, factor: Floats) -> float:
     return logdet
 
 
-@nb.njit(**INNER)
+@inner
 def _step(factor: Floats, share: Floats, away: Floats, step: Floats) -> None:
     """Newton's step in delta: solve (ds/d delta) step = share * away."""
     count = len(share)
@@ -144,7 +143,7 @@ def _step(factor: Floats, share: Floats, away: Floats, step: Floats) -> None:
         step[j] = s / factor[j, j]
 
 
-@nb.njit(**INNER)
+@inner
 def invert_market(
     t: int, markets: Markets, delta: Floats, weight: Floats, nothing: Floats, chance: Floats, share: Floats
 ) -> float:
@@ -163,7 +162,7 @@ def invert_market(
             if not abs(away[j]) <= worst:  # NaN too
                 worst = abs(away[j])
         if worst < EXACT:
-            return _fill_factor(chance, share, factor)
+            return float(_fill_factor(chance, share, factor))
         if not worst < math.inf:
             return math.nan
         newton = worst < CLOSE and worst < 0.5 * before
@@ -177,7 +176,7 @@ def invert_market(
     return math.nan
 
 
-@nb.njit(**ENTRY)
+@entry
 def invert_shares(markets: Markets, spread: Floats, delta: Floats) -> float:
     """Mean utilities (n,) of every market, from where `delta` stands; the sum of log |ds/d delta|, NaN if none.
 
@@ -201,11 +200,11 @@ def invert_shares(markets: Markets, spread: Floats, delta: Floats) -> float:
         fill_weights(t, markets, spread, weight, nothing)
         total += invert_market(t, markets, delta[a:b], weight, nothing, chance, share)
         if math.isnan(total):
-            return total
+            return float(total)
     return total
 
 
-@nb.njit(**ENTRY)
+@entry
 def fill_own_slopes(markets: Markets, spread: Floats, delta: Floats, at: int, mean: Floats, around: Floats) -> None:
     r"""Parts of own slopes: :math:`E[s_i (1 - s_i)]` into `mean`, :math:`E[\nu_i s_i (1 - s_i)]` into `around`, (n,).
 

@@ -22,7 +22,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import ENTRY, INNER
+from bayes_pricing.demand.compiled import entry, inner
 from bayes_pricing.demand.tree_density import fill_components, log_posterior
 from bayes_pricing.demand.tree_draws import draw_upper
 from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, marginal
@@ -71,7 +71,7 @@ def new_hamiltonian(theta: Floats, metric: Floats, target: float) -> Hamiltonian
     )
 
 
-@nb.njit(**INNER)
+@inner
 def _kick(momentum, gradient, metric, step):  # type: ignore[no-untyped-def]
     size = momentum.shape[0]
     for a in range(size):
@@ -81,7 +81,7 @@ def _kick(momentum, gradient, metric, step):  # type: ignore[no-untyped-def]
         momentum[a] += step * s
 
 
-@nb.njit(**INNER)
+@inner
 def _drift(theta, momentum, metric, step):  # type: ignore[no-untyped-def]
     for a in range(theta.shape[0]):
         s = 0.0
@@ -129,13 +129,13 @@ def _trajectory(rng, tree, scales, work, state, steps):  # type: ignore[no-untyp
     return accept
 
 
-@nb.njit(**INNER)
+@inner
 def _copy(source, target):  # type: ignore[no-untyped-def]
     for a in range(source.shape[0]):
         target[a] = source[a]
 
 
-@nb.njit(**INNER)
+@inner
 def _kinetic(momentum):  # type: ignore[no-untyped-def]
     total = 0.0
     for a in range(momentum.shape[0]):
@@ -143,7 +143,7 @@ def _kinetic(momentum):  # type: ignore[no-untyped-def]
     return total
 
 
-@nb.njit(**INNER)
+@inner
 def _adapt_step(state, accept):  # type: ignore[no-untyped-def]
     """Dual averaging (Hoffman & Gelman 2014, section 3.2)."""
     adapt = state.adapt
@@ -157,13 +157,13 @@ def _adapt_step(state, accept):  # type: ignore[no-untyped-def]
     adapt[0] = math.exp(min(max(log_step, -20.0), 1.5))
 
 
-@nb.njit(**INNER)
+@inner
 def _restart_step(state):  # type: ignore[no-untyped-def]
     state.adapt[1], state.adapt[2], state.adapt[4] = 0.0, 0.0, 0.0
     state.adapt[3] = math.log(min(max(state.adapt[0], 1e-3), 0.5) * 3.0)
 
 
-@nb.njit(**INNER)
+@inner
 def _learn_metric(state, draws):  # type: ignore[no-untyped-def]
     """Cholesky factor of the window's covariance, off-diagonals shrunk by how many draws stand behind them."""
     size, metric = state.theta.shape[0], state.metric
@@ -180,7 +180,7 @@ def _learn_metric(state, draws):  # type: ignore[no-untyped-def]
     _restart_step(state)
 
 
-@nb.njit(**INNER)
+@inner
 def _note_draw(state):  # type: ignore[no-untyped-def]
     for a in range(state.theta.shape[0]):
         state.total[a] += state.theta[a]
@@ -188,7 +188,7 @@ def _note_draw(state):  # type: ignore[no-untyped-def]
             state.square[a, b] += state.theta[a] * state.theta[b]
 
 
-@nb.njit(**ENTRY)
+@entry
 def run_chain(
     rng: np.random.Generator,
     seed: int,
@@ -246,7 +246,7 @@ def run_chain(
         progress[0] = iteration
 
 
-@nb.njit(**INNER)
+@inner
 def _search_step(state, accept, searching):  # type: ignore[no-untyped-def]
     """Halve or double the first step until one leapfrog's acceptance crosses the aim; returns the tries left."""
     direction = 1.0 if accept > state.adapt[6] else -1.0
@@ -259,7 +259,7 @@ def _search_step(state, accept, searching):  # type: ignore[no-untyped-def]
     return searching - 1
 
 
-@nb.njit(**INNER)
+@inner
 def _record(d, work, state, noise, records):  # type: ignore[no-untyped-def]
     """Copy the state into row `d` of the records."""
     _copy(state.theta, records.theta[d])

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 
-import numba as nb
-
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import ENTRY, INNER
+from bayes_pricing.demand.compiled import entry, inner
 from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, marginal, marginal_gradient
 
 SMALLEST = 1e-10
 
 
-@nb.njit(**INNER)
+@inner
 def fill_scales(theta: Floats, k: int, scales: Scales, work: Work) -> int:
     """Signed standard deviations and Cholesky factors of every level from `theta`; return how much of it was read."""
     levels, own = work.sd.shape[0], k - scales.tied
@@ -45,7 +43,7 @@ def fill_scales(theta: Floats, k: int, scales: Scales, work: Work) -> int:
     return at
 
 
-@nb.njit(**INNER)
+@inner
 def fill_components(theta: Floats, tree: Tree, scales: Scales, work: Work) -> int:
     """What :func:`fill_scales` does, and the items' log noise sds where `theta` holds noise groups behind it."""
     at: int = fill_scales(theta, tree.k, scales, work)
@@ -55,7 +53,7 @@ def fill_components(theta: Floats, tree: Tree, scales: Scales, work: Work) -> in
     return at
 
 
-@nb.njit(**INNER)
+@inner
 def scales_prior(theta: Floats, tree: Tree, scales: Scales, work: Work, gradient: Floats) -> float:
     """Log prior of signed sds (normal) and partial correlations (LKJ with Jacobian); write the whole gradient."""
     k, correlated = tree.k, scales.correlated
@@ -86,7 +84,7 @@ def scales_prior(theta: Floats, tree: Tree, scales: Scales, work: Work, gradient
     return total
 
 
-@nb.njit(**INNER)
+@inner
 def _correlation_score(R, K, k, work):  # type: ignore[no-untyped-def]
     """Solve R'H = K: the gradient with respect to the Cholesky factor of the correlation matrix."""
     H = work.square[0]
@@ -99,7 +97,7 @@ def _correlation_score(R, K, k, work):  # type: ignore[no-untyped-def]
     return H
 
 
-@nb.njit(**INNER)
+@inner
 def _partials_row(theta, gradient, at, a, k, H, concentration, work):  # type: ignore[no-untyped-def]
     """Log prior and gradient of one row of canonical partial correlations, tanh(theta); backwards through the row."""
     rest, z, total = work.line[2], work.line[3], 0.0
@@ -119,7 +117,7 @@ def _partials_row(theta, gradient, at, a, k, H, concentration, work):  # type: i
     return total
 
 
-@nb.njit(**ENTRY)
+@entry
 def log_posterior(theta: Floats, tree: Tree, scales: Scales, work: Work, gradient: Floats) -> float:
     """Log density (up to a constant) of the unconstrained hyper-parameters and its gradient, written into `gradient`.
 
@@ -138,4 +136,4 @@ def log_posterior(theta: Floats, tree: Tree, scales: Scales, work: Work, gradien
         ratio = math.exp(theta[at + group]) / scales.noise
         total += theta[at + group] - 0.5 * ratio * ratio
         gradient[at + group] += 1.0 - ratio * ratio
-    return total
+    return float(total)

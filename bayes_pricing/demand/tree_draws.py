@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import ENTRY, INNER
+from bayes_pricing.demand.compiled import entry, inner
 from bayes_pricing.demand.tree_density import fill_scales
 from bayes_pricing.demand.tree_kernels import Scales, Tree, Work, marginal
 
@@ -90,7 +90,7 @@ TAIL = np.array(
 )
 
 
-@nb.njit(**INNER)
+@inner
 def mix(x: np.uint64) -> np.uint64:
     """Finaliser of SplitMix64 (Steele, Lea & Flood 2014): a counter in, 64 well-mixed bits out."""
     x = np.uint64(x + np.uint64(0x9E3779B97F4A7C15))
@@ -99,19 +99,19 @@ def mix(x: np.uint64) -> np.uint64:
     return np.uint64(x ^ (x >> np.uint64(31)))
 
 
-@nb.njit(**INNER)
+@inner
 def counter_of(seed: int, draw: int, unit: int) -> np.uint64:
     """Where the random numbers of one unit in one draw begin: the same in every process and order."""
-    return mix(np.uint64(mix(np.uint64(mix(np.uint64(seed)) + np.uint64(draw))) + np.uint64(unit)))
+    return np.uint64(mix(np.uint64(mix(np.uint64(mix(np.uint64(seed)) + np.uint64(draw))) + np.uint64(unit))))
 
 
-@nb.njit(**INNER)
+@inner
 def normal_of(counter: np.uint64) -> float:
     """Standard normal number of a counter: the normal quantile of its 53 mixed bits."""
     return normal_quantile((np.float64(mix(counter) >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0))
 
 
-@nb.njit(**ENTRY)
+@entry
 def normal_quantile(p: float) -> float:
     """Quantile of the standard normal to sixteen digits (Wichura 1988, algorithm AS 241).
 
@@ -130,7 +130,7 @@ def normal_quantile(p: float) -> float:
     return -value if q < 0.0 else value
 
 
-@nb.njit(**INNER)
+@inner
 def _ratio(r, coefficients):  # type: ignore[no-untyped-def]
     """Quotient of two polynomials of degree seven."""
     above, below = coefficients[0, 7], coefficients[1, 7]
@@ -140,7 +140,7 @@ def _ratio(r, coefficients):  # type: ignore[no-untyped-def]
     return above / below
 
 
-@nb.njit(**ENTRY)
+@entry
 def fill_normals(seed: int, draw: int, unit: int, out: Floats, n: int) -> None:
     """Standard normals that depend on nothing but (seed, draw, unit)."""
     counter = counter_of(seed, draw, unit)
@@ -168,7 +168,7 @@ def _draw_child(node, W, T, t, chol, at, states, up, z, k, p):  # type: ignore[n
         z[a] = s
 
 
-@nb.njit(**INNER)
+@inner
 def draw_upper(seed: int, draw: int, tree: Tree, work: Work, states: Floats) -> None:
     """One joint draw of all nodes above the items, into `states` (inner nodes and root, p), after :func:`marginal`.
 
@@ -192,7 +192,7 @@ def draw_upper(seed: int, draw: int, tree: Tree, work: Work, states: Floats) -> 
                 states[i, a] = z[a] if a < k else states[root - items, a]
 
 
-@nb.njit(**ENTRY)
+@entry
 def draw_uppers(
     seed: int, thetas: Floats, log_noise: Floats32, tree: Tree, scales: Scales, work: Work, states: Floats, logs: Floats
 ) -> None:

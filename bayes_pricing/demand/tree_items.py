@@ -8,7 +8,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import ENTRY, INNER
+from bayes_pricing.demand.compiled import entry, inner
 from bayes_pricing.demand.tree_draws import counter_of, normal_of
 from bayes_pricing.demand.tree_lanes import Integers
 
@@ -39,7 +39,7 @@ def _add_scaled(out, v, x):  # type: ignore[no-untyped-def]
         out[e] += v * x[e]
 
 
-@nb.njit(**INNER)
+@inner
 def _factor(M, C, W):  # type: ignore[no-untyped-def]
     """Inverse Cholesky factors W of M, a lane for every draw."""
     k = M.shape[0]
@@ -64,7 +64,7 @@ def _factor(M, C, W):  # type: ignore[no-untyped-def]
             _set(w, w, W[a, a])
 
 
-@nb.njit(**INNER)
+@inner
 def _factor_draws(G, L, linked, weight, F, M, C, W):  # type: ignore[no-untyped-def]
     """Inverse Cholesky factors of I + w L'G L for one item, a lane for every draw."""
     k = L.shape[0]
@@ -87,7 +87,7 @@ def _factor_draws(G, L, linked, weight, F, M, C, W):  # type: ignore[no-untyped-
     _factor(M, C, W)
 
 
-@nb.njit(**INNER)
+@inner
 def _draw_lanes(G, h, L, linked, weight, x, W, r, u, z, out):  # type: ignore[no-untyped-def]
     """Coefficients x + L W'(w W L'(h - G x) + z) for one item, a lane for every draw; `z` is used up."""
     k, p = L.shape[0], h.shape[0]
@@ -117,7 +117,7 @@ def _draw_lanes(G, h, L, linked, weight, x, W, r, u, z, out):  # type: ignore[no
                 _add(out[a], L[a, c], u[c])
 
 
-@nb.njit(**INNER)
+@inner
 def _linked(chol):  # type: ignore[no-untyped-def]
     """Which entries of the factors are not zero in every draw: coefficients that correlate with none cost less."""
     k, draws = chol.shape[0], chol.shape[2]
@@ -131,7 +131,7 @@ def _linked(chol):  # type: ignore[no-untyped-def]
     return found
 
 
-@nb.njit(**ENTRY)
+@entry
 def draw_items(
     seed: int,
     first: int,
@@ -182,7 +182,7 @@ def draw_items(
             )
 
 
-@nb.njit(**ENTRY)
+@entry
 def own_weights(at: int, own: Floats, chol: Floats, weight: Floats, column: Integers, xtx: Floats, out: Floats) -> None:
     """Mean over draws of each item's own information on coefficient `at` times its conditional posterior variance.
 

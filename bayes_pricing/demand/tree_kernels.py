@@ -27,7 +27,7 @@ import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import INNER
+from bayes_pricing.demand.compiled import inner
 from bayes_pricing.demand.tree_lanes import Integers, Lanes, LaneWork, items_moments, items_up, new_lane_work
 
 LOG_2PI = math.log(2.0 * math.pi)
@@ -172,7 +172,7 @@ def eliminate(i, weight, G, h, chol, level, node, W, T, t, M, C, F, k, p):  # ty
     return constant
 
 
-@nb.njit(**INNER)
+@inner
 def _send(i, gram, info, T, t, up, k, p):  # type: ignore[no-untyped-def]
     """Add an inner node's message (lower triangle) to what its parent holds."""
     for a in range(p):
@@ -187,7 +187,7 @@ def _send(i, gram, info, T, t, up, k, p):  # type: ignore[no-untyped-def]
         info[up, a] += s
 
 
-@nb.njit(**INNER)
+@inner
 def marginal(tree: Tree, scales: Scales, work: Work) -> float:
     """Log marginal likelihood given `work.chol` and `work.log_noise`: all coefficients integrated out."""
     items, p = tree.xty.shape
@@ -211,17 +211,17 @@ def marginal(tree: Tree, scales: Scales, work: Work) -> float:
             total += eliminate(i, 1.0, gram, info, chol, level, i, W, T, t, M, C, F, k, p)
             _send(i, gram, info, T, t, tree.parent[node] - items, k, p)
     root_part: float = _solve_root(root - items, scales, work, p)
-    return total + root_part
+    return float(total + root_part)
 
 
-@nb.njit(**INNER)
+@inner
 def _mirror(G, i, p):  # type: ignore[no-untyped-def]
     for a in range(p):
         for b in range(a):
             G[i, b, a] = G[i, a, b]
 
 
-@nb.njit(**INNER)
+@inner
 def _solve_root(r, scales, work, p):  # type: ignore[no-untyped-def]
     """Posterior mean and covariance of the root and the shared coefficients, and the root's constant.
 
@@ -253,7 +253,7 @@ def _solve_root(r, scales, work, p):  # type: ignore[no-untyped-def]
     return constant
 
 
-@nb.njit(**INNER)
+@inner
 def _add_moment(node, level, up, W, T, t, mean, cov, V, X, r, moment, k, p):  # type: ignore[no-untyped-def]
     """Add E[zz'] - I of an inner node (lower triangle) to its level's sum; leave t - T mean in ``r[0]``."""
     for a in range(k):
@@ -288,7 +288,7 @@ def _add_moment(node, level, up, W, T, t, mean, cov, V, X, r, moment, k, p):  # 
         moment[level, a, a] -= 1.0
 
 
-@nb.njit(**INNER)
+@inner
 def _descend(i, up, level, k, p, work):  # type: ignore[no-untyped-def]
     """Posterior mean and covariance of an inner node's state, from its parent's (``work.line[0]`` holds t - T mean)."""
     T, W, L = work.T, work.W, work.chol
@@ -336,7 +336,7 @@ def _descend(i, up, level, k, p, work):  # type: ignore[no-untyped-def]
             work.cov[i, b, a] = s
 
 
-@nb.njit(**INNER)
+@inner
 def marginal_gradient(tree: Tree, scales: Scales, work: Work, noise_gradient: Floats) -> None:
     """After :func:`marginal`: sum E[zz'] - I by level into `work.moment`, d/d log noise by group (if any groups)."""
     items, p = tree.xty.shape
@@ -361,7 +361,7 @@ def marginal_gradient(tree: Tree, scales: Scales, work: Work, noise_gradient: Fl
         _mirror(moment, level, k)
 
 
-@nb.njit(**INNER)
+@inner
 def _parent_scores(tree, work, noise_gradient, p):  # type: ignore[no-untyped-def]
     """Add what items' residuals owe to their parents' states: E[x'Gx - 2h'x], summed over each parent's items."""
     for i in range(work.gram.shape[0]):

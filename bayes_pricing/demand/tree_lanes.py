@@ -23,11 +23,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import FUSED, INNER, VECTOR
+from bayes_pricing.demand.compiled import fused, inner, vector
 
 Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 MOST_LANES = 64
@@ -106,7 +105,7 @@ def new_lane_work(k: int, p: int, blocks: int, lanes: int, inner: int) -> LaneWo
     )
 
 
-@nb.njit(**FUSED)
+@fused
 def _along(A, L, b, V, share, s):  # type: ignore[no-untyped-def]
     """v, and 1 / d into `share`, of effect `b`; the effects since the last update of `A` are taken off; `s` holds d."""
     k, p, n = L.shape[0], A.shape[1], s.shape[0]
@@ -138,7 +137,7 @@ def _along(A, L, b, V, share, s):  # type: ignore[no-untyped-def]
         share[b, e] = 1.0 / s[e]
 
 
-@nb.njit(**FUSED)
+@fused
 def _update(A, V, share, U, start, stop):  # type: ignore[no-untyped-def]
     """Take effects `start` to `stop` out of `A`: four in one pass over it, or one by one."""
     p, n = A.shape[1], A.shape[2]
@@ -164,7 +163,7 @@ def _update(A, V, share, U, start, stop):  # type: ignore[no-untyped-def]
                     A[a, c, e] -= U[j, a, e] * V[start + j, c, e]
 
 
-@nb.njit(**FUSED)
+@fused
 def _eliminate(S, weight, L, A, V, share, square, U, s, product):  # type: ignore[no-untyped-def]
     """Integrate the effects of one block's items out; return the sum of log d."""
     k, p, n = L.shape[0], A.shape[1], weight.shape[0]
@@ -188,7 +187,7 @@ def _eliminate(S, weight, L, A, V, share, square, U, s, product):  # type: ignor
     return log_det
 
 
-@nb.njit(**VECTOR)
+@vector
 def _send_alone(A, up, gram, info):  # type: ignore[no-untyped-def]
     """Add one block's messages (lower triangles) to what the one parent holds."""
     p, n = A.shape[1], A.shape[2]
@@ -203,7 +202,7 @@ def _send_alone(A, up, gram, info):  # type: ignore[no-untyped-def]
                 info[up, c] += s
 
 
-@nb.njit(**INNER)
+@inner
 def _send(A, up, gram, info):  # type: ignore[no-untyped-def]
     """Add one block's messages (lower triangles) to what the parents hold."""
     p, n = A.shape[1], A.shape[2]
@@ -216,7 +215,7 @@ def _send(A, up, gram, info):  # type: ignore[no-untyped-def]
             info[up[e], c] += A[p, c, e]
 
 
-@nb.njit(**INNER)
+@inner
 def items_up(lanes: Lanes, work: LaneWork, L: Floats, gram: Floats, info: Floats) -> float:
     """Integrate every item out: add the messages to what the parents hold; return the items' constant."""
     total = 0.0
@@ -232,7 +231,7 @@ def items_up(lanes: Lanes, work: LaneWork, L: Floats, gram: Floats, info: Floats
     return total
 
 
-@nb.njit(**INNER)
+@inner
 def _cholesky(A, R):  # type: ignore[no-untyped-def]
     """Lower Cholesky factor of a covariance that may be singular: columns without a pivot are zero."""
     p = A.shape[0]
@@ -248,7 +247,7 @@ def _cholesky(A, R):  # type: ignore[no-untyped-def]
             R[a, b] = s * inverse
 
 
-@nb.njit(**FUSED)
+@fused
 def _gather(up, mean, factor, x, R):  # type: ignore[no-untyped-def]
     """Each lane's parent state: mean, and Cholesky factor of the covariance."""
     p = mean.shape[1]
@@ -260,7 +259,7 @@ def _gather(up, mean, factor, x, R):  # type: ignore[no-untyped-def]
                 R[a, b, e] = factor[up[e], a, b]
 
 
-@nb.njit(**FUSED)
+@fused
 def _push_alone(A, x, R, Q):  # type: ignore[no-untyped-def]
     """A R and (last) h - A x of one block whose lanes have one parent."""
     k, p, n = Q.shape[0], A.shape[1], A.shape[2]
@@ -292,7 +291,7 @@ def _push_alone(A, x, R, Q):  # type: ignore[no-untyped-def]
                     Q[a, b, e] = kept * Q[a, b, e] + R[c, b] * A[row, column, e]
 
 
-@nb.njit(**FUSED)
+@fused
 def _push(A, x, R, Q):  # type: ignore[no-untyped-def]
     """A R and (last) h - A x of one block."""
     k, p, n = Q.shape[0], A.shape[1], A.shape[2]
@@ -309,7 +308,7 @@ def _push(A, x, R, Q):  # type: ignore[no-untyped-def]
                     Q[a, b, e] = kept * Q[a, b, e] + R[c, b, e] * A[row, column, e]
 
 
-@nb.njit(**FUSED)
+@fused
 def _scores(A, Q, sigma, correlated, s, total, trace):  # type: ignore[no-untyped-def]
     """Add what is needed of one block's Xi (lower triangle) to `total`, lane by lane; tr(Sigma Xi) into `trace`."""
     k, columns, n = Q.shape[0], Q.shape[1], Q.shape[2]
@@ -336,7 +335,7 @@ def _scores(A, Q, sigma, correlated, s, total, trace):  # type: ignore[no-untype
                 trace[e] += share * s[e]
 
 
-@nb.njit(**INNER)
+@inner
 def items_moments(
     lanes: Lanes,
     work: LaneWork,
@@ -387,7 +386,7 @@ def items_moments(
     _between(L, xi, sigma, moment)
 
 
-@nb.njit(**INNER)
+@inner
 def _gather_factors(up, cov, factor):  # type: ignore[no-untyped-def]
     """Cholesky factors of a block's parents' covariances; items of one parent mostly stand side by side."""
     for e in range(up.shape[0]):
@@ -395,7 +394,7 @@ def _gather_factors(up, cov, factor):  # type: ignore[no-untyped-def]
             _cholesky(cov[up[e]], factor[up[e]])
 
 
-@nb.njit(**INNER)
+@inner
 def _between(L, xi, scratch, moment):  # type: ignore[no-untyped-def]
     """The lower triangle of L' xi L."""
     k = L.shape[0]

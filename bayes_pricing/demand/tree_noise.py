@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import INNER
+from bayes_pricing.demand.compiled import inner
 from bayes_pricing.demand.tree_draws import draw_upper
 from bayes_pricing.demand.tree_kernels import Tree
 
@@ -36,7 +35,7 @@ def new_noise_state(tree: Tree, groups: int) -> NoiseState:
     )
 
 
-@nb.njit(**INNER)
+@inner
 def draw_log_scale(rng, n, low, high, precision, mean, start):  # type: ignore[no-untyped-def]
     """One exact draw from exp(-n x - low e^(-2x) / 2 - high e^(2x) / 2 - precision (x - mean)^2 / 2).
 
@@ -79,14 +78,14 @@ def draw_log_scale(rng, n, low, high, precision, mean, start):  # type: ignore[n
     return x
 
 
-@nb.njit(**INNER)
+@inner
 def _log_scale_density(x, n, low, high, precision, mean):  # type: ignore[no-untyped-def]
     return (
         -n * x - 0.5 * (low * math.exp(-2.0 * x) + high * math.exp(2.0 * x)) - 0.5 * precision * (x - mean) * (x - mean)
     )
 
 
-@nb.njit(**INNER)
+@inner
 def _draw_block(up, V, share, L, states, s, x, z):  # type: ignore[no-untyped-def]
     """Coefficients of one block given their parents' states, into `x`, from standard normals: last effect first."""
     k, p, n = L.shape[0], x.shape[0], up.shape[0]
@@ -107,7 +106,7 @@ def _draw_block(up, V, share, L, states, s, x, z):  # type: ignore[no-untyped-de
                     x[c, e] += L[c, b] * s[e]
 
 
-@nb.njit(**INNER)
+@inner
 def _residual_squares(S, x, s, out):  # type: ignore[no-untyped-def]
     """What coefficients `x` add to one block's sums of squares: x'Gx - 2h'x."""
     p, n = x.shape
@@ -122,7 +121,7 @@ def _residual_squares(S, x, s, out):  # type: ignore[no-untyped-def]
             out[e] += s[e] * x[a, e]
 
 
-@nb.njit(**INNER)
+@inner
 def draw_coefficients_and_noise(rng, draw_seed, iteration, tree, work, state):  # type: ignore[no-untyped-def]
     """All coefficients given the hyper-parameters (after `marginal`), then every item's log noise sd given them."""
     items, width = tree.xty.shape[0], tree.lanes.up.shape[1]
@@ -145,7 +144,7 @@ def draw_coefficients_and_noise(rng, draw_seed, iteration, tree, work, state):  
             work.log_noise[i] = draw_log_scale(rng, tree.count[i], square, 0.0, precision, mean, work.log_noise[i])
 
 
-@nb.njit(**INNER)
+@inner
 def draw_noise_population(rng, tree, noise_scale, spread_scale, work, state):  # type: ignore[no-untyped-def]
     """Typical noise by group and the spread around it, centred then non-centred (interweaving)."""
     items, groups = tree.count.shape[0], state.typical.shape[0]
@@ -185,7 +184,7 @@ def draw_noise_population(rng, tree, noise_scale, spread_scale, work, state):  #
         u[i] = typical[group[i]] + spread * u[i]
 
 
-@nb.njit(**INNER)
+@inner
 def _spread_density(x, tree, spread_scale, work, state):  # type: ignore[no-untyped-def]
     """Log density of the log spread given standardised deviations (in `work.log_noise`) and residuals."""
     spread = math.exp(x)
@@ -197,7 +196,7 @@ def _spread_density(x, tree, spread_scale, work, state):  # type: ignore[no-unty
     return total
 
 
-@nb.njit(**INNER)
+@inner
 def _slice_spread(rng, tree, spread_scale, work, state):  # type: ignore[no-untyped-def]
     """Slice sampling (Neal 2003) of the log spread: stepping out by 0.3, shrinking in."""
     x = state.spread[0]

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import math
 
-import numba as nb
 import numpy as np
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.kernel_options import ENTRY, INNER
+from bayes_pricing.demand.compiled import entry, inner
 from bayes_pricing.demand.tree_draws import Floats32, mix
 from bayes_pricing.demand.tree_kernels import LOG_2PI, Tree
 
@@ -26,7 +25,7 @@ NODES = _nodes
 LOG_WEIGHTS = np.log(_weights) - 0.5 * LOG_2PI
 
 
-@nb.njit(**INNER)
+@inner
 def _diagonalise(A, V, k):  # type: ignore[no-untyped-def]
     """Jacobi rotations: `A` becomes diagonal, the columns of `V` its eigenvectors."""
     for a in range(k):
@@ -59,7 +58,7 @@ def _diagonalise(A, V, k):  # type: ignore[no-untyped-def]
                     V[e, b], V[e, a] = c * low - s * high, s * low + c * high
 
 
-@nb.njit(**INNER)
+@inner
 def _project(i, tree, chol, d, x, A, V, line, k, p):  # type: ignore[no-untyped-def]
     """Eigenvalues into ``line[0]``, squared projected information into ``line[1]``; return the residual square."""
     xtx, xty = tree.xtx, tree.xty
@@ -88,7 +87,7 @@ def _project(i, tree, chol, d, x, A, V, line, k, p):  # type: ignore[no-untyped-
     return max(residual, 0.0)
 
 
-@nb.njit(**INNER)
+@inner
 def _density(u, n, residual, line, k, mean, precision):  # type: ignore[no-untyped-def]
     """The log density f(u)."""
     v = math.exp(-2.0 * u)
@@ -99,7 +98,7 @@ def _density(u, n, residual, line, k, mean, precision):  # type: ignore[no-untyp
     return total
 
 
-@nb.njit(**INNER)
+@inner
 def _slope(u, n, residual, line, k, mean, precision):  # type: ignore[no-untyped-def]
     """Derivative of f(u)."""
     v = math.exp(-2.0 * u)
@@ -110,7 +109,7 @@ def _slope(u, n, residual, line, k, mean, precision):  # type: ignore[no-untyped
     return total
 
 
-@nb.njit(**INNER)
+@inner
 def _mode(u, n, residual, line, k, mean, precision):  # type: ignore[no-untyped-def]
     """Mode of f near `u` and the curvature there, by guarded Newton steps with a numerical second derivative."""
     curvature = 1.0
@@ -125,7 +124,7 @@ def _mode(u, n, residual, line, k, mean, precision):  # type: ignore[no-untyped-
     return u, curvature
 
 
-@nb.njit(**ENTRY)
+@entry
 def integrate_noise(
     chol: Floats,
     typical: Floats,
@@ -172,12 +171,12 @@ def integrate_noise(
         logs[d] = total
 
 
-@nb.njit(**INNER)
+@inner
 def _uniform(state):  # type: ignore[no-untyped-def]
     return (np.float64(mix(state) >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0)
 
 
-@nb.njit(**ENTRY)
+@entry
 def redraw_noise(
     seed: int,
     chol: Floats,

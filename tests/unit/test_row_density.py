@@ -14,6 +14,7 @@ from bayes_pricing.demand.nest_draws import draw_nest
 from bayes_pricing.demand.row_coordinates import build_row_problem, start_rows
 from bayes_pricing.demand.row_density import (
     RowProblem,
+    item_log_weight,
     item_residual_sd,
     law_places,
     new_row_work,
@@ -130,7 +131,8 @@ def test_draws_are_those_of_the_density() -> None:
     _, _, problem, points = pose(SPECS["gaussian"])
     x, work = points[0], new_row_work(problem)
     row_log_posterior(x, problem, work, np.zeros_like(x))
-    drawn, order = draw_nest(x[None, None], problem.nest, problem.scales), problem.nest.order
+    order, residual_sd = problem.nest.order, item_residual_sd(x[None, None], problem)
+    drawn = draw_nest(x[None, None], problem.nest, problem.scales, item_log_weight(residual_sd, problem))
     assert order.tolist() == [0, 2, 3, 1]  # most rows first
     assert_allclose(drawn.nodes[0, 0, order], work.states.b[:, :4].T, rtol=1e-6)  # single precision
-    assert_allclose(item_residual_sd(x[None, None], problem)[0, 0, order], np.exp(work.log_sd), rtol=1e-12)
+    assert_allclose(residual_sd[0, 0, order], np.exp(work.log_sd), rtol=1e-12)
