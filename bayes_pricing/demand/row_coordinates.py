@@ -8,6 +8,7 @@ import numpy as np
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.censoring import RowData
+from bayes_pricing.demand.count_data import Integers
 from bayes_pricing.demand.count_start import OVERDISPERSION_SCALE
 from bayes_pricing.demand.nest_coordinates import build_nest, build_scales, slot_order, start_nest
 from bayes_pricing.demand.nest_start import NestedRows, RoughFit, fit_roughly, item_information
@@ -17,6 +18,8 @@ from bayes_pricing.demand.row_start import TYPICAL_DEGREES, RowLaw
 from bayes_pricing.demand.tree_prior import TreePrior
 
 START_DEGREES = 8.0
+FEWEST_ROWS = 0.5
+"""As which an item counts for its residual sd, however few it has."""
 
 
 def build_row_problem(data: RowData, prior: TreePrior) -> tuple[RowProblem, RoughFit[RowLaw]]:
@@ -44,8 +47,8 @@ def build_row_problem(data: RowData, prior: TreePrior) -> tuple[RowProblem, Roug
         kind=kind[place],
     )
     scales = build_scales(rows, OVERDISPERSION_SCALE if data.spec.likelihood == "negative_binomial" else 0.0)
-    noise = _noise(data, prior, rough.law.log_sd, order)
-    nest = build_nest(_from_what_was_seen(rough, rows, data) if logs else rough, order)
+    known = _from_what_was_seen(rough, rows, data) if logs else rough
+    nest, noise = build_nest(known, order), _noise(data, prior, known, order)
     return RowProblem(nest=nest, rows=laid_out, scales=scales, noise=noise), rough
 
 
@@ -82,12 +85,17 @@ def _law(data: RowData) -> int:
     return POISSON if data.spec.likelihood == "poisson" else NEGATIVE_BINOMIAL
 
 
-def _noise(data: RowData, prior: TreePrior, log_sd: Floats, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Noise:
-    """Noise groups, and what an item's rows say of the log of its sd: twice their number, less under heavy tails."""
-    logs = data.spec.likelihood == "lognormal"
-    seen = np.bincount(data.item[~data.sold_out], minlength=len(order))
+def _noise(data: RowData, prior: TreePrior, rough: RoughFit[RowLaw], order: Integers) -> Noise:
+    """Noise groups, and what an item's rows say of the log of its sd.
+
+    That is twice their number, less what its coefficients take of them, and less under heavy tails.
+    """
+    logs, log_sd = data.spec.likelihood == "lognormal", rough.law.log_sd
+    curvature = rough.curvature[: len(order)]
+    taken = np.trace(curvature @ np.linalg.inv(curvature + np.linalg.inv(rough.covariance[0])), axis1=1, axis2=2)
+    rows = np.maximum(np.bincount(data.item[~data.sold_out], minlength=len(order)) - taken, FEWEST_ROWS)
     heavy = TYPICAL_DEGREES / (TYPICAL_DEGREES + 3.0) if data.spec.errors == "student_t" else 1.0
-    information: Floats = 2.0 * heavy * seen[order].astype(np.float64)
+    information: Floats = 2.0 * heavy * rows[order]
     return Noise(
         group=data.tree.noise_group[order],
         groups=len(data.tree.noise_groups) if logs else 0,
