@@ -271,24 +271,19 @@ def _push_alone(A, x, R, Q):  # type: ignore[no-untyped-def]
             for e in range(n):
                 Q[a, p, e] -= x[c] * A[row, column, e]
         for b in range(p):
+            for e in range(n):
+                Q[a, b, e] = 0.0
             last = b + 4 * ((p - b) // 4)
             for c in range(b, last, 4):
                 r0, r1, r2, r3 = R[c, b], R[c + 1, b], R[c + 2, b], R[c + 3, b]
                 i0, i1, i2, i3 = max(a, c), max(a, c + 1), max(a, c + 2), max(a, c + 3)
                 j0, j1, j2, j3 = min(a, c), min(a, c + 1), min(a, c + 2), min(a, c + 3)
-                kept = 0.0 if c == b else 1.0
                 for e in range(n):
-                    Q[a, b, e] = (
-                        kept * Q[a, b, e]
-                        + r0 * A[i0, j0, e]
-                        + r1 * A[i1, j1, e]
-                        + r2 * A[i2, j2, e]
-                        + r3 * A[i3, j3, e]
-                    )
+                    Q[a, b, e] += r0 * A[i0, j0, e] + r1 * A[i1, j1, e] + r2 * A[i2, j2, e] + r3 * A[i3, j3, e]
             for c in range(last, p):
-                row, column, kept = max(a, c), min(a, c), 0.0 if c == b else 1.0
+                row, column = max(a, c), min(a, c)
                 for e in range(n):
-                    Q[a, b, e] = kept * Q[a, b, e] + R[c, b] * A[row, column, e]
+                    Q[a, b, e] += R[c, b] * A[row, column, e]
 
 
 @fused
@@ -302,10 +297,10 @@ def _push(A, x, R, Q):  # type: ignore[no-untyped-def]
             row, column = max(a, c), min(a, c)
             for e in range(n):
                 Q[a, p, e] -= x[c, e] * A[row, column, e]
+                Q[a, c, e] = 0.0
             for b in range(c + 1):
-                kept = 0.0 if c == b else 1.0
                 for e in range(n):
-                    Q[a, b, e] = kept * Q[a, b, e] + R[c, b, e] * A[row, column, e]
+                    Q[a, b, e] += R[c, b, e] * A[row, column, e]
 
 
 @fused

@@ -130,6 +130,23 @@ def test_many_coefficients_have_a_gradient() -> None:
     assert_allclose(gradient, numerical_gradient(theta, tree, scales, work), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("depth", [0, 1, 2])  # items of one parent, and of several
+def test_a_point_beyond_all_numbers_leaves_nothing_behind(depth: int) -> None:
+    """A first step may be far too long; what it leaves in the scratch arrays must not reach the next evaluation."""
+    market = make_market(depth, 1, 1, "common", seed=3)
+    tree, scales = kernel_tree(market.data, market.data.gram, market.prior.root_mean), market.prior.scales
+    theta = theta_of(market, 1)
+    expected, found = np.zeros_like(theta), np.zeros_like(theta)
+    value = log_posterior(theta, tree, scales, new_work(tree), expected)
+    rng, broken = np.random.default_rng(1), 0
+    for size in 10.0 ** rng.uniform(1, 8, 40):
+        work = new_work(tree)
+        broken += not np.isfinite(log_posterior(theta + size * rng.normal(size=len(theta)), tree, scales, work, found))
+        assert log_posterior(theta, tree, scales, work, found) == value
+        assert_allclose(found, expected, rtol=1e-13)
+    assert broken > 10
+
+
 def test_standard_deviations_near_zero_are_ordinary() -> None:
     """The density is smooth through zero and the same on both sides of it, correlations flipped."""
     market = make_market(1, 0, 0, "common", seed=3)

@@ -78,6 +78,19 @@ def test_gradient_is_that_of_the_density(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SPECS)
+def test_a_point_beyond_all_numbers_leaves_nothing_behind(name: str) -> None:
+    _, _, problem, points = pose(SPECS[name])
+    x, expected, found = points[0], np.zeros_like(points[0]), np.zeros_like(points[0])
+    value, rng, broken = row_log_posterior(x, problem, new_row_work(problem), expected), np.random.default_rng(1), 0
+    for size in 10.0 ** rng.uniform(1, 8, 40):
+        work = new_row_work(problem)
+        broken += not np.isfinite(row_log_posterior(x + size * rng.normal(size=len(x)), problem, work, found))
+        assert row_log_posterior(x, problem, work, found) == value
+        assert_allclose(found, expected, rtol=1e-13)
+    assert broken > 10
+
+
+@pytest.mark.parametrize("name", SPECS)
 def test_density_is_that_of_the_pymc_model(name: str) -> None:
     from bayes_pricing.demand.model import build_row_model
 
