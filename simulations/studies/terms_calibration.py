@@ -277,7 +277,7 @@ def main() -> None:
     )
     asked = parser.parse_args()
     seeds = [int(np.random.SeedSequence([asked.seed, at]).generate_state(1)[0]) for at in range(asked.simulations)]
-    tasks = [{"case": case, "seed": seed, "draws": 1000, "tune": 500} for case in asked.case or SPECS for seed in seeds]
+    tasks = [{"case": case, "seed": seed, "draws": 500, "tune": 500} for case in asked.case or SPECS for seed in seeds]
     study = Study(name="terms_calibration", work=calibrate, tasks=tasks)
     found = run_study(
         study,
