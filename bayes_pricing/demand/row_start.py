@@ -18,6 +18,9 @@ SMALLEST_SD = 1e-3
 BORROWED_ROWS = 4.0
 """Rows' worth of its group's residual sd that an item's own is pulled by."""
 
+FARTHEST_SD = 1.5
+"""How far from the middle of all items' log sds a rough one may lie."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RowLaw:
@@ -68,8 +71,9 @@ class RowLaw:
         of_group = ((group_total + prior) / (group_rows + 1.0))[group]
         if data.spec.noise_by != "item":
             return 0.5 * np.log(np.maximum(of_group, SMALLEST_SD**2))
-        own = (total + BORROWED_ROWS * of_group) / (rows + BORROWED_ROWS)
-        return 0.5 * np.log(np.maximum(own, SMALLEST_SD**2))
+        own = 0.5 * np.log(np.maximum((total + BORROWED_ROWS * of_group) / (rows + BORROWED_ROWS), SMALLEST_SD**2))
+        middle = float(np.median(own))  # a mean pushed up by rows that ran out leaves the few that did not far behind
+        return np.clip(own, middle - FARTHEST_SD, middle + FARTHEST_SD)
 
     def slopes(self, log_rate: Floats) -> tuple[Floats, Floats]:
         """Slope of each row's log likelihood in its log rate, and its information."""
