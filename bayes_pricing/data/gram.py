@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import Any
+from typing import Any, NamedTuple
 
 import narwhals as nw
 import numpy as np
@@ -130,13 +131,14 @@ def gather_gram(
 ) -> Gram:
     r"""Sum the products of every item's columns by one group-by, on the engine that holds the rows.
 
-    With :math:`s` a constant per column (its overall mean, so that nothing large cancels) the sums
+    With :math:`s` a constant per column (the middle of its range, so that nothing large cancels) the sums
     :math:`M_i = \sum_t (x_{it} - s)(x_{it} - s)'` are gathered, and re-centred algebraically:
 
     .. math:: X_i'X_i = T_i' M_i T_i, \qquad T_i = I - e_0 (m_i - s)'
 
     where :math:`e_0` stands for the column of ones and :math:`m_i` for the item's centre. The second pass over the
-    rows is the one that finds :math:`s`.
+    rows is the one that finds :math:`s`. Every product is rounded to a :func:`quantum`, so that the sums are the same
+    whatever order the engine's threads add them in: a fit is then reproducible to the last bit.
 
     Parameters
     ----------
@@ -164,8 +166,9 @@ def gather_gram(
     """
     rows = _as_lazy(frame)
     names = [*columns, response]
-    shift = _overall_means(rows, names)
-    keys, products = _sums_of_products(rows, item, names, shift)
+    ranges = _ranges(rows, names)
+    shift = ranges.middle
+    keys, products = _sums_of_products(rows, item, names, ranges)
     width = len(columns) + 1
     moments, count = products[:, :width, :width], products[:, 0, 0]
     means = products[:, 0, :width] / count[:, None]
@@ -229,22 +232,63 @@ def _collected(frame: nw.LazyFrame[Any]) -> pl.DataFrame:
     return frame.collect("polars").to_polars()
 
 
-def _overall_means(rows: nw.LazyFrame[Any], names: Sequence[str]) -> Floats:
-    """Mean of each column over all rows, or 0 where there is none."""
-    means = _collected(rows.select(nw.col(name).cast(nw.Float64).mean().alias(name) for name in names))
-    found = means.to_numpy()[0].astype(float) if means.height else np.zeros(len(names))
-    return np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
+class Ranges(NamedTuple):
+    """Where the values of some columns lie: no order of reading changes that."""
+
+    rows: int
+    middle: Floats  # 0 where there is none
+    reach: Floats  # largest distance from it
+
+
+def quantum(largest: float, rows: int) -> float:
+    """The power of two to whose multiples as many values of at most this size are rounded before they are added.
+
+    Up to :math:`2^{52}` of it are exact in double precision, and so are all their sums, in whatever order.
+
+    Examples
+    --------
+    >>> unit = quantum(1.0, 3)
+    >>> values = [round(value / unit) * unit for value in (0.1, 0.2, 0.3)]
+    >>> sum(values) == sum(reversed(values)), unit < 1e-15
+    (True, True)
+    """
+    size = largest * rows
+    return 2.0 ** (math.ceil(math.log2(size)) - 52) if 0.0 < size < math.inf else 1.0
+
+
+def ranges_of(found: pl.DataFrame, names: Sequence[str]) -> Ranges:
+    """Ranges from one row with ``rows`` and, for the place of every name, ``low`` and ``high``."""
+    row = found.row(0, named=True)
+    low, high = (
+        np.array([np.nan if row[f"{end}{at}"] is None else row[f"{end}{at}"] for at in range(len(names))], dtype=float)
+        for end in ("low", "high")
+    )
+    known = np.isfinite(low) & np.isfinite(high)
+    middle = np.where(known, 0.5 * (low + high), 0.0)
+    return Ranges(int(row["rows"]), middle, np.where(known, high - middle, 0.0))
+
+
+def _ranges(rows: nw.LazyFrame[Any], names: Sequence[str]) -> Ranges:
+    """Ranges of the columns over all rows, in one pass on the engine that holds them."""
+    columns = [nw.col(name).cast(nw.Float64) for name in names]
+    ends = [
+        one for at, col in enumerate(columns) for one in (col.min().alias(f"low{at}"), col.max().alias(f"high{at}"))
+    ]
+    return ranges_of(_collected(rows.select(nw.len().alias("rows"), *ends)), names)
 
 
 def _sums_of_products(
     rows: nw.LazyFrame[Any],
     item: str,
     names: Sequence[str],
-    shift: Floats,
+    ranges: Ranges,
 ) -> tuple[tuple[str, ...], Floats]:
     """Group by item and sum all products of (1, columns, response), shifted; products are (J, p + 1, p + 1)."""
-    parts = {f"v{place}": nw.col(name).cast(nw.Float64) - float(shift[place]) for place, name in enumerate(names)}
+    parts = {f"v{at}": nw.col(name).cast(nw.Float64) - float(ranges.middle[at]) for at, name in enumerate(names)}
+    reach = dict(zip(parts, ranges.reach.tolist(), strict=True))
     pairs = list(combinations_with_replacement(parts, 2))
+    units = {part: quantum(reach[part], ranges.rows) for part in parts}
+    units |= {f"{a}*{b}": quantum(reach[a] * reach[b], ranges.rows) for a, b in pairs}
     lacking = nw.any_horizontal(*(nw.col(name).is_null() for name in names), ignore_nulls=True)
     shifted = rows.select(
         nw.col(item).cast(nw.String).alias("item"),
@@ -253,8 +297,10 @@ def _sums_of_products(
         **parts,
     )
     multiplied = shifted.with_columns(**{f"{a}*{b}": nw.col(a) * nw.col(b) for a, b in pairs})
-    summed = ["n", "lacking", *parts, *(f"{a}*{b}" for a, b in pairs)]
-    table = _collected(multiplied.group_by("item").agg(*(nw.col(name).sum() for name in summed))).sort("item")
+    whole = multiplied.with_columns((nw.col(name) * (1.0 / unit)).round(0).alias(name) for name, unit in units.items())
+    summed = ["n", "lacking", *units]
+    sums = _collected(whole.group_by("item").agg(*(nw.col(name).sum() for name in summed))).sort("item")
+    table = sums.with_columns(pl.col(name).cast(pl.Float64) * unit for name, unit in units.items())
     if table["item"].null_count() or not _complete(table):
         raise PanelError(
             Problem(

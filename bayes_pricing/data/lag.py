@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from bayes_pricing.data.gram import Floats, Gram, centring
+from bayes_pricing.data.gram import Floats, Gram, Ranges, centring, quantum, ranges_of
 from bayes_pricing.errors import SpecError
 
 ROWS_AT_ONCE = 20_000_000
@@ -141,7 +141,11 @@ def lag_products(
     if centre.columns != ("level", *columns):
         raise SpecError(f"The Gram statistics have columns {centre.columns}, the lag products {('level', *columns)}.")
     names = [*columns, response]
-    shift = frame.select(pl.col(names).cast(pl.Float64).mean()).collect(engine="streaming").to_numpy()[0]
+    columns = [pl.col(name).cast(pl.Float64) for name in names]
+    ends = [
+        one for at, col in enumerate(columns) for one in (col.min().alias(f"low{at}"), col.max().alias(f"high{at}"))
+    ]
+    ranges = ranges_of(frame.select(pl.len().alias("rows"), *ends).collect(engine="streaming"), names)
     codes = frame.select(pl.col(period).unique()).collect(engine="streaming").sort(period).with_row_index("_code")
     place = {name: position for position, name in enumerate(centre.items)}
     size = len(names) + 1
@@ -149,11 +153,10 @@ def lag_products(
     part = np.cumsum(centre.count) // ROWS_AT_ONCE
     for number in np.unique(part):
         items = [name for name, mine in zip(centre.items, part, strict=True) if mine == number]
-        table = _sum_pairs(frame, items, codes, (item, period), names, shift)
+        table = _sum_pairs(frame, items, codes, (item, period), names, ranges)
         rows = np.array([place[name] for name in table["item"]], dtype=np.intp)
-        values = table.drop("item").to_numpy().reshape(-1, 3, size, size)
-        products[rows] = values
-    return _centred(products, centre, shift)
+        products[rows] = table.drop("item").to_numpy().reshape(-1, 3, size, size)
+    return _centred(products, centre, ranges.middle)
 
 
 def _sum_pairs(
@@ -162,13 +165,18 @@ def _sum_pairs(
     codes: pl.DataFrame,
     key: tuple[str, str],
     names: Sequence[str],
-    shift: Floats,
+    ranges: Ranges,
 ) -> pl.DataFrame:
     """Products of (1, columns, response) of consecutive periods, of the later alone and of the earlier, by item."""
     item, period = key
     region = [name for name in ("region",) if name in frame.collect_schema()]
     now = {"_0": pl.lit(1.0)} | {
-        f"_{place}": pl.col(name).cast(pl.Float64) - float(shift[place - 1]) for place, name in enumerate(names, 1)
+        f"_{place}": pl.col(name).cast(pl.Float64) - float(ranges.middle[place - 1])
+        for place, name in enumerate(names, 1)
+    }
+    reach = [1.0, *ranges.reach.tolist()]
+    unit = {
+        f"_{a}*_{b}": quantum(reach[a] * reach[b], ranges.rows) for a in range(len(reach)) for b in range(len(reach))
     }
     ordered = (
         frame.with_columns(pl.col(item).cast(pl.String).alias("item"))
@@ -187,13 +195,18 @@ def _sum_pairs(
         pairs.filter(pl.col("_same") & (pl.col("_next") == 1))
         .group_by("item")
         .agg(
-            (pl.col(a) * pl.col(b)).sum().alias(f"{kind}{a}*{b}")
+            _exact_sum(pl.col(a) * pl.col(b), unit[f"{a}*{b}".replace("before", "")]).alias(f"{kind}{a}*{b}")
             for kind, (x, y) in enumerate(kinds)
             for a in x
             for b in y
         )
         .collect(engine="streaming")
     )
+
+
+def _exact_sum(values: pl.Expr, unit: float) -> pl.Expr:
+    """The sum of values rounded to multiples of `unit`, which no order of adding changes."""
+    return (values * (1.0 / unit)).round(0).sum() * unit
 
 
 def _centred(products: Floats, centre: Gram, shift: Floats) -> LagGram:

@@ -75,11 +75,13 @@ def add_other_prices(frame: pl.LazyFrame, product: str, category: str | None) ->
     cell = [*([category] if category else []), *(["region"] if "region" in names else []), "period"]
     places, largest = _places(frame, product, category)
     leaf = pl.col("price").log() - pl.col("price").log().mean().over("item")
-    priced = frame.with_columns(leaf.alias("_move")).join(places.lazy(), on=[*cell[:-1][: bool(category)], product])
+    priced = frame.with_columns(leaf.alias("_move")).join(
+        places.lazy(), on=[*cell[:-1][: bool(category)], product], maintain_order="left"
+    )
     at = [pl.col("_move").filter(pl.col("_place") == place).first().alias(f"_at_{place}") for place in range(largest)]
     wide = priced.group_by(cell).agg(at)
     others = {f"other_{number + 1}": _other(number) for number in range(largest - 1)}
-    joined = priced.join(wide, on=cell).with_columns(**others)
+    joined = priced.join(wide, on=cell, maintain_order="left").with_columns(**others)
     members = pl.col("_members") - 1
     present = pl.sum_horizontal(pl.col(name).is_not_null().cast(pl.Int64) for name in others)
     shares = joined.select(present.sum().alias("seen"), members.sum().alias("wanted")).collect(engine="streaming")

@@ -222,3 +222,19 @@ def test_a_sample_of_more_than_there_is() -> None:
     assert sample_rows(frame, 10, seed=1).height == 2
     with pytest.raises(SpecError, match="at least 1"):
         sample_rows(frame, 0, seed=1)
+
+
+def test_sums_do_not_depend_on_the_order_of_rows() -> None:
+    """A streaming engine adds in whatever order its threads get there; draws of a chain differ from the last bit on."""
+    rng = np.random.default_rng(1)
+    rows = pl.DataFrame(
+        {"item": [f"i{at % 7}" for at in range(5000)], "x": rng.normal(3.0, 0.1, 5000), "y": rng.normal(5.0, 2.0, 5000)}
+    )
+    found = gather_gram(rows, "item", "y", ["x"])
+    for seed in range(3):
+        again = gather_gram(rows.sample(fraction=1.0, shuffle=True, seed=seed), "item", "y", ["x"])
+        for name in ("xtx", "xty", "yty", "centre"):
+            assert (getattr(again, name) == getattr(found, name)).all(), name
+    one = rows.filter(item="i3")
+    centred = one["x"].to_numpy() - one["x"].mean()
+    np.testing.assert_allclose(found.xtx[3, 1, 1], centred @ centred, rtol=1e-10)
