@@ -141,11 +141,10 @@ def lag_products(
     if centre.columns != ("level", *columns):
         raise SpecError(f"The Gram statistics have columns {centre.columns}, the lag products {('level', *columns)}.")
     names = [*columns, response]
-    columns = [pl.col(name).cast(pl.Float64) for name in names]
-    ends = [
-        one for at, col in enumerate(columns) for one in (col.min().alias(f"low{at}"), col.max().alias(f"high{at}"))
-    ]
-    ranges = ranges_of(frame.select(pl.len().alias("rows"), *ends).collect(engine="streaming"), names)
+    values = [pl.col(name).cast(pl.Float64) for name in names]
+    low = [value.min().alias(f"low{at}") for at, value in enumerate(values)]
+    high = [value.max().alias(f"high{at}") for at, value in enumerate(values)]
+    ranges = ranges_of(frame.select(pl.len().alias("rows"), *low, *high).collect(engine="streaming"), names)
     codes = frame.select(pl.col(period).unique()).collect(engine="streaming").sort(period).with_row_index("_code")
     place = {name: position for position, name in enumerate(centre.items)}
     size = len(names) + 1
