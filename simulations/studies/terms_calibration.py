@@ -252,8 +252,10 @@ autocorrelation of {RHO} and the steepness of {STEEPNESS:g} are taken as known. 
 
 def write_page(found: pl.DataFrame, path: Path) -> None:
     """The table of every case."""
-    lines = [HEADER]
-    for case in found["case"].unique(maintain_order=True):
+    known = found["case"].unique(maintain_order=True).to_list()
+    missing = [case for case in SPECS if case not in known]
+    lines = [HEADER, *([f"Not run yet: {'; '.join(missing)}.", ""] if missing else [])]
+    for case in known:
         rows = found.filter(pl.col("case") == case)
         by_market = rows.unique("seed")
         failures = rows.filter(pl.col("rank").is_null()).height
