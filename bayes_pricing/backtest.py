@@ -119,10 +119,17 @@ def measure_importance(posterior: DemandPosterior, rows: pl.DataFrame, *, seed: 
         and its columns; ``exposure`` where there is one.
     seed : int
 
+    Returns
+    -------
+    tuple of Importance
+        Empty where all rows are of one item: nobody can tell then how sure a rise is.
+
     References
     ----------
     Fisher, Rudin & Dominici (2019), "All models are wrong, but many are useful", JMLR 20.
     """
+    if rows["item"].n_unique() < 2:
+        return ()
     forecast, rng = _of_posterior(posterior), np.random.default_rng(seed)
     base, half_width = _row_errors(rows, forecast), float(ndtri(0.5 + 0.5 * IMPORTANCE_LEVEL))
     found = []

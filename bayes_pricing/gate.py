@@ -67,8 +67,8 @@ class Importance:
         ``price``, a control, or a term the model builds; ``cross_price`` stands for all prices of other items. The
         curve of an elasticity that changes with price goes with the price.
     rise : float
-        Of the mean error of a row, in the units of the squared error of the back-test; zero or below where the column
-        does not help. Columns that move together share their importance.
+        Of the mean error of a row: squared error of log units, or Poisson deviance where some row held out sold
+        nothing. Zero or below where the column does not help. Columns that move together share their importance.
     lower, upper : float
         Interval of the rise; its standard error takes the rows of an item as one cluster.
     level : float
@@ -101,7 +101,8 @@ class BackTest:
     calibration : Calibration
         Of the predictive intervals of the rows held out.
     importance : tuple of Importance
-        Of the model's columns for its forecasts of the rows held out, the most important first.
+        Of the model's columns for its forecasts of the rows held out, the most important first; empty where those are
+        rows of a single item, whose errors say nothing of how far the next item's would lie.
     """
 
     rows: int

@@ -166,7 +166,7 @@ def gather_gram(
     """
     rows = _as_lazy(frame)
     names = [*columns, response]
-    ranges = _ranges(rows, names)
+    ranges = column_ranges(frame, names)
     shift = ranges.middle
     keys, products = _sums_of_products(rows, item, names, ranges)
     width = len(columns) + 1
@@ -256,25 +256,22 @@ def quantum(largest: float, rows: int) -> float:
     return 2.0 ** (math.ceil(math.log2(size)) - 52) if 0.0 < size < math.inf else 1.0
 
 
-def ranges_of(found: pl.DataFrame, names: Sequence[str]) -> Ranges:
-    """Ranges from one row with ``rows`` and, for the place of every name, ``low`` and ``high``."""
-    row = found.row(0, named=True)
-    low, high = (
-        np.array([np.nan if row[f"{end}{at}"] is None else row[f"{end}{at}"] for at in range(len(names))], dtype=float)
-        for end in ("low", "high")
-    )
-    known = np.isfinite(low) & np.isfinite(high)
-    middle = np.where(known, 0.5 * (low + high), 0.0)
-    return Ranges(int(row["rows"]), middle, np.where(known, high - middle, 0.0))
+def column_ranges(frame: object, names: Sequence[str]) -> Ranges:
+    """Ranges of some columns over all rows, in one pass on the engine that holds them.
 
-
-def _ranges(rows: nw.LazyFrame[Any], names: Sequence[str]) -> Ranges:
-    """Ranges of the columns over all rows, in one pass on the engine that holds them."""
-    columns = [nw.col(name).cast(nw.Float64) for name in names]
-    ends = [
-        one for at, col in enumerate(columns) for one in (col.min().alias(f"low{at}"), col.max().alias(f"high{at}"))
-    ]
-    return ranges_of(_collected(rows.select(nw.len().alias("rows"), *ends)), names)
+    Examples
+    --------
+    >>> column_ranges({"x": [1.0, 4.0, 2.0]}, ["x"])
+    Ranges(rows=3, middle=array([2.5]), reach=array([1.5]))
+    """
+    values = [nw.col(name).cast(nw.Float64) for name in names]
+    low = [value.min().alias(f"low{at}") for at, value in enumerate(values)]
+    high = [value.max().alias(f"high{at}") for at, value in enumerate(values)]
+    row = _collected(_as_lazy(frame).select(nw.len().alias("rows"), *low, *high)).row(0)
+    ends = np.array([math.nan if end is None else end for end in row[1:]], dtype=np.float64).reshape(2, len(names))
+    known = np.isfinite(ends).all(axis=0)
+    middle = np.where(known, 0.5 * ends.sum(axis=0), 0.0)
+    return Ranges(int(row[0]), middle, np.where(known, ends[1] - middle, 0.0))
 
 
 def _sums_of_products(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from bayes_pricing.data.gram import Floats, Gram, Ranges, centring, quantum, ranges_of
+from bayes_pricing.data.gram import Floats, Gram, Ranges, centring, column_ranges, quantum
 from bayes_pricing.errors import SpecError
 
 ROWS_AT_ONCE = 20_000_000
@@ -141,10 +141,7 @@ def lag_products(
     if centre.columns != ("level", *columns):
         raise SpecError(f"The Gram statistics have columns {centre.columns}, the lag products {('level', *columns)}.")
     names = [*columns, response]
-    values = [pl.col(name).cast(pl.Float64) for name in names]
-    low = [value.min().alias(f"low{at}") for at, value in enumerate(values)]
-    high = [value.max().alias(f"high{at}") for at, value in enumerate(values)]
-    ranges = ranges_of(frame.select(pl.len().alias("rows"), *low, *high).collect(engine="streaming"), names)
+    ranges = column_ranges(frame, names)
     codes = frame.select(pl.col(period).unique()).collect(engine="streaming").sort(period).with_row_index("_code")
     place = {name: position for position, name in enumerate(centre.items)}
     size = len(names) + 1

@@ -138,8 +138,6 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
     if instrumented and automatic:
         choice = replace(choice, reason="prices have instruments, and the joint model of price and sales is log-normal")
     refuse_zeros_under_logs(choice.likelihood, facts)
-    if instrumented:
-        _refuse_changing(request.terms)
     if request.terms.curve == "saturating":
         _require_tree("--price-curve saturating", request, choice.likelihood, instrumented, count_sold_out(leaves))
     category = panel.roles.levels[0] if panel.roles.levels else None
@@ -209,13 +207,6 @@ def _require_tree(flag: str, request: ModelRequest, likelihood: Likelihood, inst
     found = [reason for reason, holds in reasons.items() if holds]
     if found:
         raise Refusal([_off_the_tree(flag, found[0])])
-
-
-def _refuse_changing(terms: TermRequest) -> None:
-    """Refuse what changes the elasticity where prices have instruments: its columns would need some of their own."""
-    for flag, asked in (("--drift", terms.drift), ("--price-curve", terms.curve != "constant")):
-        if asked:
-            raise Refusal([_off_the_tree(flag, "--instrument")])
 
 
 def _off_the_tree(flag: str, reason: str) -> Finding:
@@ -314,9 +305,19 @@ def _under_logs(request: ModelRequest, facts: QuantityFacts) -> ModelRequest:
         If counts or terms it does not have were asked for, or a row sold nothing.
     """
     refuse_zeros_under_logs("lognormal", facts)
-    if request.cross_prices or request.correlated != "all":
-        message = "the joint model of price and sales has no cross prices inside a category and full correlations"
-        remedy = "leave --cross-prices and --correlated out with --instrument"
+    beside = {
+        "--cross-prices": request.cross_prices,
+        "--correlated": request.correlated != "all",
+        "--drift": request.terms.drift,
+        "--price-curve": request.terms.curve != "constant",
+    }
+    asked = " and ".join(flag for flag, there in beside.items() if there)
+    if asked:
+        message = (
+            f"{asked} asked for with instruments: what is made of prices would need instruments of its own, and the "
+        )
+        message += "joint model of price and sales has full correlations"
+        remedy = f"leave {asked} out with --instrument"
         raise Refusal([Finding(code="terms_not_with_instruments", severity="error", message=message, remedy=remedy)])
     if request.model not in ("auto", "lognormal"):
         message = (
@@ -324,10 +325,4 @@ def _under_logs(request: ModelRequest, facts: QuantityFacts) -> ModelRequest:
         )
         remedy = "say --model lognormal, or leave --instrument out and read the elasticities as associations"
         raise Refusal([Finding(code="instruments_need_logs", severity="error", message=message, remedy=remedy)])
-    if request.cross_prices:
-        message = (
-            "cross prices were asked for with instruments; other items' prices would need instruments of their own"
-        )
-        remedy = "leave --cross-prices or --instrument out"
-        raise Refusal([Finding(code="instruments_with_cross_prices", severity="error", message=message, remedy=remedy)])
     return replace(request, model="lognormal")

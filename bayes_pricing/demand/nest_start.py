@@ -144,9 +144,16 @@ def log_rates(rows: NestedRows, b: Floats, shared: Floats) -> Floats:
     return rate
 
 
-def item_information(rows: NestedRows, law: RoughLaw, b: Floats, shared: Floats) -> tuple[Floats, Floats]:
-    """Quadratic approximation of every item's log likelihood at `b`: curvature (items, k, k) and score (items, k)."""
+def item_information(
+    rows: NestedRows, law: RoughLaw, b: Floats, shared: Floats, counted: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Quadratic approximation of every item's log likelihood at `b`: curvature (items, k, k) and score (items, k).
+
+    `counted` (rows,) says how much every row counts; left out, each counts once.
+    """
     residual, weight = law.slopes(log_rates(rows, b, shared))
+    if counted is not None:
+        residual, weight = residual * counted, weight * counted
     x, items = rows.predictors[:, : b.shape[1]], rows.items
     curvature = sum_by_item(rows.item, x[:, :, None] * x[:, None, :] * weight[:, None, None], items)
     gradient = sum_by_item(rows.item, x * residual[:, None], items)

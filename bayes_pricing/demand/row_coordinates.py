@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -52,30 +52,17 @@ def build_row_problem(data: RowData, prior: TreePrior) -> tuple[RowProblem, Roug
     return RowProblem(nest=nest, rows=laid_out, scales=scales, noise=noise), rough
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
-    """A law of which the rows that ran out say nothing."""
-
-    law: RowLaw
-    seen: Floats
-
-    def refitted(self, log_rate: Floats) -> _Seen:
-        return replace(self, law=self.law.refitted(log_rate))
-
-    def slopes(self, log_rate: Floats) -> tuple[Floats, Floats]:
-        slope, weight = self.law.slopes(log_rate)
-        return slope * self.seen, weight * self.seen
-
-
 def _from_what_was_seen(rough: RoughFit[RowLaw], rows: NestedRows, data: RowData) -> RoughFit[RowLaw]:
     """The rough fit with items' information of the rows that did not run out.
 
     It grows as the item's residual variance falls, which is how the coordinates weigh it; what a row that ran out says
     does not, and would put their centre beside the few rows that a small variance fits almost exactly.
     """
-    law = _Seen(law=rough.law, seen=(~data.sold_out).astype(np.float64))
+    seen = (~data.sold_out).astype(np.float64)
     curvature, score = rough.curvature.copy(), rough.score.copy()
-    curvature[: rows.items], score[: rows.items] = item_information(rows, law, rough.coefficients, rough.shared)
+    curvature[: rows.items], score[: rows.items] = item_information(
+        rows, rough.law, rough.coefficients, rough.shared, seen
+    )
     return replace(rough, curvature=curvature, score=score)
 
 

@@ -18,8 +18,8 @@ SMALLEST_SD = 1e-3
 BORROWED_ROWS = 4.0
 """Rows' worth of its group's residual sd that an item's own is pulled by."""
 
-FARTHEST_SD = 1.5
-"""How far from the middle of all items' log sds a rough one may lie."""
+FARTHEST_LOG_SD = 1.5
+"""How far from the middle of all items' log sds a rough one may lie: items of one category differ about fourfold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,7 +73,7 @@ class RowLaw:
             return 0.5 * np.log(np.maximum(of_group, SMALLEST_SD**2))
         own = 0.5 * np.log(np.maximum((total + BORROWED_ROWS * of_group) / (rows + BORROWED_ROWS), SMALLEST_SD**2))
         middle = float(np.median(own))  # a mean pushed up by rows that ran out leaves the few that did not far behind
-        return np.clip(own, middle - FARTHEST_SD, middle + FARTHEST_SD)
+        return np.clip(own, middle - FARTHEST_LOG_SD, middle + FARTHEST_LOG_SD)
 
     def slopes(self, log_rate: Floats) -> tuple[Floats, Floats]:
         """Slope of each row's log likelihood in its log rate, and its information."""

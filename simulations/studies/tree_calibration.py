@@ -245,7 +245,7 @@ def table_lines(title: str, ranks: dict[str, Floats], failures: int, seconds: fl
     verdict = "all inside" if all(inside.values()) else "NOT all inside"
     yield f"## {title}"
     yield ""
-    yield f"{count + failures} markets, {failures} failed fits, {seconds:.0f} seconds; of the others' ranks {verdict}."
+    yield f"{count + failures} markets, {failures} failed fits, {seconds:.0f} seconds; ranks of the rest {verdict}."
     yield ""
     yield "| parameter | p (simultaneous) | inside | " + " | ".join(f"{p:.0%}" for p in LEVELS_OF_INTERVALS) + " |"
     yield "|---|---|---|" + "---|" * len(LEVELS_OF_INTERVALS)
