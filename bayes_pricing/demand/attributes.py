@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.errors import Finding, PanelError, Problem, Refusal, SpecError
@@ -88,6 +90,58 @@ def item_attributes(items: pl.DataFrame, names: Sequence[str]) -> Floats:
     for at, name in enumerate(names):
         raw = items[f"attribute_{name}"].to_numpy().astype(np.float64)
         found[:, at] = raw - raw.mean()
+    return found
+
+
+def unit_attributes(items: pl.DataFrame, level: str, units: Sequence[str], names: Sequence[str]) -> Floats:
+    """Attributes of the units of a level, less their means over items: those of its items on average.
+
+    Parameters
+    ----------
+    items : DataFrame
+        Item table with ``attribute_<name>`` and the levels.
+    level : str
+        ``item`` or a nesting level.
+    units, names : sequence of str
+        Units of the level, sorted, and attributes.
+
+    Returns
+    -------
+    array (units, attributes)
+
+    Examples
+    --------
+    >>> items = pl.DataFrame({"item": ["a", "b", "c"], "family": ["x", "x", "y"], "attribute_size": [1.0, 2.0, 6.0]})
+    >>> unit_attributes(items, "family", ["x", "y"], ["size"]).tolist()
+    [[-1.5], [3.0]]
+    """
+    values = item_attributes(items, names)
+    if level == "item":
+        return values
+    position = {name: at for at, name in enumerate(units)}
+    member = np.array([position[str(name)] for name in items[level]], dtype=np.int64)
+    total = np.zeros((len(units), values.shape[1]))
+    np.add.at(total, member, values)
+    return np.asarray(total / np.bincount(member, minlength=len(units))[:, None], dtype=np.float64)
+
+
+def explain(coefficients: NDArray[Any], attributes: Floats, effects: Floats) -> NDArray[Any]:
+    """Coefficients of units with what attributes add to their level and elasticity; a copy.
+
+    Parameters
+    ----------
+    coefficients : array (chain, draw, units, k)
+    attributes : array (units, attributes)
+    effects : array (chain, draw, 2, attributes)
+        On level and elasticity, per unit of each attribute.
+
+    Examples
+    --------
+    >>> explain(np.zeros((1, 1, 1, 3)), np.array([[2.0]]), np.array([[[[1.0], [-0.5]]]])).ravel().tolist()
+    [2.0, -1.0, 0.0]
+    """
+    found = coefficients.copy()
+    found[..., :2] += np.einsum("ua,cdka->cduk", attributes, effects).astype(found.dtype)
     return found
 
 

@@ -34,8 +34,9 @@ class RowData:
     tree : TreeData
         Items and their nesting; its Gram statistics set the scales of priors only.
     item : int array (rows,)
-    predictors : array (rows, k + m)
-        ``level`` (ones), log price, item-level and shared controls, centred by item.
+    predictors : array (rows, k + m + 2 a)
+        ``level`` (ones), log price, item-level and shared controls, what `a` attributes add to level and elasticity;
+        centred by item but where the specification keeps a column's zero.
     log_exposure, quantity : arrays (rows,)
     sold_out : bool array (rows,)
         Rows whose sales stopped when the stock did.
@@ -186,7 +187,7 @@ def build_row_data(frame: pl.LazyFrame, items: pl.DataFrame, spec: DemandSpec) -
         .sort("item", *columns, "quantity", "_gone")  # in full, so that the sums do not depend on the order of reading
         .collect(engine="streaming")
     )
-    gram = gather_gram(rows, "item", "_log_units", columns)
+    gram = gather_gram(rows, "item", "_log_units", columns, centred=spec.centred)
     item = (rows["item"].rank("dense") - 1).to_numpy().astype(np.int64)
     quantity, sold_out = rows["quantity"].to_numpy().astype(float), rows["_gone"].to_numpy()
     most = quantity[sold_out].max(initial=0.0)

@@ -12,7 +12,7 @@ from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.censoring import RowData, build_row_data
 from bayes_pricing.demand.diagnostics import SamplerStatistics
 from bayes_pricing.demand.draws_assembly import LevelDraws, assemble_draws
-from bayes_pricing.demand.draws_posterior import DrawsPosterior
+from bayes_pricing.demand.draws_posterior import ATTRIBUTE_EFFECT, DrawsPosterior
 from bayes_pricing.demand.nest_draws import draw_nest
 from bayes_pricing.demand.nest_start import RoughFit
 from bayes_pricing.demand.nuts import NutsDraws, Run, SamplingPlan, SettledFit, compile_run, sample_nuts, settle
@@ -130,6 +130,8 @@ def _posterior(data: RowData, problem: RowProblem, x: Floats, items: pl.DataFram
     if spec.likelihood == "negative_binomial":
         dispersion = (problem.scales.overdispersion * x[:, :, places.scalar]) ** -2.0
     drawn = draw_nest(x, problem.nest, problem.scales, log_weight)
+    if spec.attributes:
+        extra[ATTRIBUTE_EFFECT] = drawn.effects
     found = LevelDraws(
         units={level: drawn.nodes[:, :, start[at] : start[at + 1]] for at, level in enumerate(levels)},
         population=drawn.nodes[:, :, -1],

@@ -32,8 +32,8 @@ def build_counts(data: CountData) -> tuple[Counts, RoughFit[CountLaw]]:
     order, place, slot_start = slot_order(data.item, len(data.items))
     cells = Cells(
         slot_start=slot_start,
-        predictors=np.ascontiguousarray(data.predictors[place, :k].T),
-        shared=np.ascontiguousarray(data.predictors[place, k:].T),
+        predictors=np.ascontiguousarray(rows.predictors[place, :k].T),
+        shared=np.ascontiguousarray(rows.predictors[place, k:].T),
         total=data.total[place],
         rows=data.rows[place],
         exposure=data.exposure[place],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,19 +41,19 @@ class CountData:
         Items, their nesting and the second moments of the predictors (its response is empty).
     item : int array (cells,)
         Position of each cell's item, ascending.
-    predictors : array (cells, k + m)
-        ``level`` (ones), ``log_price``, item-level controls, shared controls, each centred by `centre`.
+    predictors : array (cells, k + m + 2 a)
+        ``level`` (ones), ``log_price``, item-level controls, shared controls, what `a` attributes add to level and
+        elasticity, each centred by `centre`.
     total, rows, exposure : arrays (cells,)
         Units sold, number of rows, and exposure: the sum over rows for Poisson, that of each row for the negative
         binomial.
-    centre : array (items, k + m)
-        Item means subtracted from the predictors (zero for ``level``), frozen with the fit.
+    centre : array (items, k + m + 2 a)
+        Item means subtracted from the predictors (zero where the specification keeps a column's zero), frozen with the
+        fit.
     counts, count_rows : arrays
         Distinct units of a row, and how many rows have them.
     log_constant : float
         What to add to the compressed log likelihood to get that of the rows.
-    digest : str
-        Content hash of all of it.
     """
 
     spec: DemandSpec
@@ -68,7 +67,6 @@ class CountData:
     counts: Floats
     count_rows: Floats
     log_constant: float
-    digest: str
 
     @property
     def items(self) -> tuple[str, ...]:
@@ -87,8 +85,8 @@ def build_count_data(frame: pl.LazyFrame | pl.DataFrame, spec: DemandSpec) -> Co
     Parameters
     ----------
     frame : polars frame, lazy or eager
-        Columns ``item``, the levels of the spec, ``price`` (currency), ``quantity`` (whole units), its controls and,
-        where there is one, ``exposure``.
+        Columns ``item``, the levels of the spec, ``price`` (currency), ``quantity`` (whole units), its controls, the
+        columns of its attributes and, where there is one, ``exposure``.
     spec : DemandSpec
         With a count likelihood.
 
@@ -108,7 +106,7 @@ def build_count_data(frame: pl.LazyFrame | pl.DataFrame, spec: DemandSpec) -> Co
         raise SpecError("DemandSpec.likelihood is lognormal; counts need poisson or negative_binomial.")
     rows = _rows(frame.lazy(), spec)
     _check_rows(rows)
-    columns = (*spec.coefficients[1:], *spec.shared_controls)
+    columns = spec.columns[1:]
     cells = _cells(rows, spec, columns)
     means = rows.group_by(_ITEM).agg(pl.len(), *(pl.col(name).mean() for name in columns)).sort(_ITEM)
     items = tuple(means[_ITEM].to_list())
@@ -120,7 +118,7 @@ def build_count_data(frame: pl.LazyFrame | pl.DataFrame, spec: DemandSpec) -> Co
     counts, count_rows = (repeats[name].to_numpy().astype(np.float64) for name in ("quantity", "len"))
     groups = rows.group_by(_ITEM).agg(pl.col(level).first() for level in spec.levels).sort(_ITEM)
     weight = cells["rows"].to_numpy().astype(np.float64)
-    gram = _moments(items, (*spec.coefficients, *spec.shared_controls), item, predictors, weight, centre)
+    gram = _moments(items, spec.columns, item, predictors, weight, centre)
     arrays = {name: cells[name].to_numpy().astype(np.float64) for name in ("total", "exposure")}
     constant = float(rows.select((pl.col("quantity") * pl.col("exposure").log()).sum()).item())
     return CountData(
@@ -133,7 +131,6 @@ def build_count_data(frame: pl.LazyFrame | pl.DataFrame, spec: DemandSpec) -> Co
         counts=counts,
         count_rows=count_rows,
         log_constant=constant - float((count_rows * gammaln(counts + 1.0)).sum()),
-        digest=_digest(items, groups, item, predictors, weight, counts, count_rows, *arrays.values()),
         **arrays,
     )
 
@@ -167,11 +164,10 @@ def count_log_likelihood(data: CountData, log_rate: Floats, dispersion: float = 
 def _rows(frame: pl.LazyFrame, spec: DemandSpec) -> pl.DataFrame:
     """The columns a count model needs, in its terms."""
     exposure = pl.col("exposure") if "exposure" in frame.collect_schema() else pl.lit(1.0)
-    controls = (*spec.controls, *spec.shared_controls)
     return frame.select(
         pl.col("item").cast(pl.String).alias(_ITEM),
         *spec.levels,
-        *(pl.col(name).cast(pl.Float64) for name in controls),
+        *(pl.col(name).cast(pl.Float64) for name in spec.columns[2:]),
         pl.col("price").cast(pl.Float64).log().alias("log_price"),
         pl.col("quantity").cast(pl.Float64),
         exposure.cast(pl.Float64).alias("exposure"),
@@ -238,13 +234,3 @@ def sum_by_item(item: Integers, values: Floats, items: int) -> Floats:
     starts = np.searchsorted(item, np.arange(items))
     summed: Floats = np.add.reduceat(values, starts, axis=0)
     return summed
-
-
-def _digest(items: tuple[str, ...], groups: pl.DataFrame, *arrays: NDArray[np.float64] | Integers) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update("\x1f".join(items).encode())
-    digest.update("\x1f".join(str(row) for row in groups.iter_rows()).encode())
-    for array in arrays:
-        digest.update(f"{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

@@ -85,7 +85,7 @@ def log_posterior(x: Floats, counts: Counts, work: Work, gradient: Floats) -> fl
     )
     if scales.overdispersion > 0.0:
         gradient[gamma + m] = -x[gamma + m] - 2.0 * dispersion / x[gamma + m] * (row_slope + cell_slope)
-    reverse(x, counts.nest, work.factors, states, gradient)
+    reverse(x, counts.nest, scales, work.factors, states, gradient)
     factor_gradient(x, scales, work.factors, gradient)
     total: float = value + cell_value
     return total

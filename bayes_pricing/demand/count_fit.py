@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import polars as pl
 
@@ -17,7 +15,8 @@ from bayes_pricing.demand.count_data import CountData, build_count_data
 from bayes_pricing.demand.count_density import Counts, new_work, run_chain
 from bayes_pricing.demand.count_start import CountLaw, nested_counts
 from bayes_pricing.demand.diagnostics import SamplerStatistics
-from bayes_pricing.demand.draws_posterior import DrawsPosterior
+from bayes_pricing.demand.draws_assembly import LevelDraws, assemble_draws
+from bayes_pricing.demand.draws_posterior import ATTRIBUTE_EFFECT, DrawsPosterior
 from bayes_pricing.demand.nest_density import level_size
 from bayes_pricing.demand.nest_draws import NestDraws, draw_nest
 from bayes_pricing.demand.nest_start import RoughFit, item_information
@@ -146,41 +145,18 @@ def _posterior(data: CountData, counts: Counts, x: Floats, items: pl.DataFrame, 
     drawn, scales, start = draw_nest(x, counts.nest, counts.scales), counts.scales, counts.nest.level_start
     gamma = len(scales.between_sd) * level_size(scales) + len(scales.shared_sd)
     dispersion = (scales.overdispersion * x[:, :, gamma]) ** -2.0 if scales.overdispersion > 0 else None
-    population = drawn.nodes[:, :, -1]
-    units, uppers = dict[str, tuple[str, ...]](), {"population": population}
-    between, correlation = {"item": drawn.sd[:, :, 0]}, {"item": drawn.correlation[:, :, 0]}
-    for level in data.spec.levels:
-        if level in data.tree.levels:
-            at = data.tree.levels.index(level)
-            units[level] = data.tree.units[at]
-            uppers[level] = drawn.nodes[:, :, start[at + 1] : start[at + 2]]
-            between[level], correlation[level] = drawn.sd[:, :, at + 1], drawn.correlation[:, :, at + 1]
-        else:
-            units[level] = (data.tree.sole_units[level],)
-            uppers[level] = population[:, :, None, :]
-            between[level] = np.zeros_like(between["item"])
-            correlation[level] = np.zeros_like(correlation["item"])
-    return DrawsPosterior(
-        id=_identity(data, plan, items, x),
-        spec=data.spec,
-        items=items,
-        units=units,
-        item_draws=np.ascontiguousarray(drawn.nodes[:, :, : len(data.items)]),
-        upper_draws=uppers,
-        between_sd=between,
-        correlation=correlation,
-        shared_draws=np.ascontiguousarray(drawn.shared),
+    levels = data.tree.level_names
+    found = LevelDraws(
+        units={level: drawn.nodes[:, :, start[at] : start[at + 1]] for at, level in enumerate(levels)},
+        population=drawn.nodes[:, :, -1],
+        sd={level: drawn.sd[:, :, at] for at, level in enumerate(levels)},
+        correlation={level: drawn.correlation[:, :, at] for at, level in enumerate(levels)},
+        shared=drawn.shared,
         dispersion=dispersion,
-        weight=_own_data_weight(data, drawn, dispersion),
+        extra={ATTRIBUTE_EFFECT: drawn.effects} if data.spec.attributes else {},
     )
-
-
-def _identity(data: CountData, plan: SamplingPlan, items: pl.DataFrame, draws: Floats) -> str:
-    """Content address: what was assumed, of which data and items, with which seed and length, and what was drawn."""
-    digest = hashlib.blake2b(msgspec.json.encode([data.spec, data.digest, plan]), digest_size=32)
-    digest.update(items.write_csv().encode())
-    digest.update(np.ascontiguousarray(draws).data)
-    return digest.hexdigest()
+    weight = _own_data_weight(data, drawn, dispersion)
+    return assemble_draws(found, data.tree, data.spec, items, weight=weight, seed=plan.seed)
 
 
 def _own_data_weight(data: CountData, drawn: NestDraws, dispersion: Floats | None) -> Floats:

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.count_data import CountData, count_log_likelihood
-from bayes_pricing.demand.nest_start import NestedRows
+from bayes_pricing.demand.nest_start import NestedRows, nest_rows
 from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior
 
 OVERDISPERSION_SCALE = 1.0
@@ -41,7 +41,7 @@ def count_prior(data: CountData) -> TreePrior:
 
 def nested_counts(data: CountData) -> NestedRows:
     """The cells as rows of the nesting."""
-    return NestedRows(tree=data.tree, prior=count_prior(data), item=data.item, predictors=data.predictors)
+    return nest_rows(data.tree, count_prior(data), data.item, data.predictors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -133,7 +133,7 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
     facts = quantity_facts(leaves)
     automatic = request.model == "auto"
     if instrumented:
-        request = _under_logs(request, facts)
+        request = _under_logs(request, roles, facts)
     choice = _choice(request, choose_likelihood(facts) if request.model == "auto" else None, facts_of=facts)
     if instrumented and automatic:
         choice = replace(choice, reason="prices have instruments, and the joint model of price and sales is log-normal")
@@ -151,7 +151,6 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
         findings = [*findings, *others.findings]
     attributes = None
     if roles.attributes:
-        _require_tree("--attribute", request, choice.likelihood, instrumented, count_sold_out(leaves))
         attributes = add_attributes(leaves, roles.attributes)
         leaves = attributes.frame
     spec = DemandSpec(
@@ -296,7 +295,7 @@ def _cross_prices_of_counts(likelihood: Likelihood) -> Finding:
     )
 
 
-def _under_logs(request: ModelRequest, facts: QuantityFacts) -> ModelRequest:
+def _under_logs(request: ModelRequest, roles: ColumnRoles, facts: QuantityFacts) -> ModelRequest:
     """The request with a log-normal model, which is what the joint model of price and sales is written for.
 
     Raises
@@ -308,6 +307,7 @@ def _under_logs(request: ModelRequest, facts: QuantityFacts) -> ModelRequest:
     beside = {
         "--cross-prices": request.cross_prices,
         "--correlated": request.correlated != "all",
+        "--attribute": bool(roles.attributes),
         "--drift": request.terms.drift,
         "--price-curve": request.terms.curve != "constant",
     }

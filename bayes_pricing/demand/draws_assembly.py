@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.draws_posterior import Draws, DrawsPosterior
+from bayes_pricing.demand.attributes import explain, unit_attributes
+from bayes_pricing.demand.draws_posterior import ATTRIBUTE_EFFECT, Draws, DrawsPosterior
 from bayes_pricing.demand.gaussian_tree import TreeData
 from bayes_pricing.demand.spec import DemandSpec
 
@@ -25,7 +26,8 @@ class LevelDraws:
     Attributes
     ----------
     units : mapping of str to array (chain, draw, unit, k)
-        For ``item`` and every level of the data's nesting.
+        For ``item`` and every level of the data's nesting; an item's with what attributes add to them, a unit's above
+        without.
     population : array (chain, draw, k)
     sd : mapping of str to array (chain, draw, k)
         Between units of the same levels.
@@ -36,7 +38,7 @@ class LevelDraws:
     dispersion : array (chain, draw) or None
         Size of the negative binomial.
     extra : mapping of str to array (chain, draw, n)
-        Hyper-parameters of the model's own.
+        Hyper-parameters of the model's own; with attributes their effects, on levels, then on elasticities.
     """
 
     units: Mapping[str, Floats | Draws]
@@ -71,6 +73,9 @@ def assemble_draws(
     between, correlation = dict(draws.sd), dict(draws.correlation)
     for level, names in zip(data.levels, data.units, strict=True):
         units[level], uppers[level] = names, draws.units[level].astype(np.float32)
+        if spec.attributes:
+            effects = draws.extra[ATTRIBUTE_EFFECT].reshape(*draws.shared.shape[:2], 2, len(spec.attributes))
+            uppers[level] = explain(uppers[level], unit_attributes(items, level, names, spec.attributes), effects)
     for level, name in data.sole_units.items():
         units[level], uppers[level] = (name,), uppers["population"][:, :, None, :]
         between[level] = np.zeros_like(draws.population, dtype=np.float64)

@@ -12,12 +12,14 @@ import polars as pl
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayes_pricing.demand.attributes import explain, new_attributes, unit_attributes
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.demand.tree_layout import pair_names
 from bayes_pricing.errors import SpecError
 
 Floats = NDArray[np.float64]
 Draws = NDArray[np.float32]
+ATTRIBUTE_EFFECT = "attribute_effect"
 
 
 class DrawsMetadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +66,7 @@ class DrawsPosterior:
     smearing : float32 array (chain, draw, item) or None
         log E[exp(residual)] of log units; None, for zero, where the log rate is that of the mean (counts).
     extra : mapping of str to array (chain, draw, n)
-        Hyper-parameters that only this model has.
+        Hyper-parameters that only this model has; with attributes their effects, on levels, then on elasticities.
     """
 
     id: str
@@ -162,10 +164,31 @@ class DrawsPosterior:
         if self.smearing is not None:
             variables["log_smearing"] = (("chain", "draw", "item"), self.smearing.astype(np.float64))
         for name, values in self.extra.items():
-            variables[name] = (("chain", "draw", f"{name}_at"), values)
-        return xr.Dataset(variables, coords={"coefficient": coefficients, "pair": pairs})
+            if name != ATTRIBUTE_EFFECT:
+                variables[name] = (("chain", "draw", f"{name}_at"), values)
+        found = xr.Dataset(variables, coords={"coefficient": coefficients, "pair": pairs})
+        if self.spec.attributes:
+            found[ATTRIBUTE_EFFECT] = self.attribute_effects().rename(coefficient="explained")
+        return found
 
-    def new_unit(self, level: str, parent: str | xr.DataArray | None, *, seed: int) -> xr.DataArray:
+    def attribute_effects(self) -> xr.DataArray:
+        """Draws of what one unit of an attribute adds, dims (chain, draw, coefficient, attribute).
+
+        ``coefficient`` is ``level`` (log units) or ``log_price`` (elasticity); both are in the items' coefficients.
+        """
+        shape = (*self.shared_draws.shape[:2], 2, len(self.spec.attributes))
+        values = self.extra[ATTRIBUTE_EFFECT].reshape(shape) if self.spec.attributes else np.zeros(shape)
+        names = {"coefficient": ["level", "log_price"], "attribute": list(self.spec.attributes)}
+        return xr.DataArray(values, dims=("chain", "draw", *names), coords=names)
+
+    def new_unit(
+        self,
+        level: str,
+        parent: str | xr.DataArray | None,
+        *,
+        seed: int,
+        attributes: Mapping[str, float | str] | None = None,
+    ) -> xr.DataArray:
         """Draws for a unit never seen, dims (chain, draw, coefficient): it varies around its parent as its siblings do.
 
         Parameters
@@ -176,29 +199,42 @@ class DrawsPosterior:
             Name of its unit one level up, or draws of one that is new itself; None where that is the population.
         seed : int
             Two new units with different seeds are independent given their parent.
+        attributes : mapping, optional
+            What a new item is, by column: its level and elasticity are those of such an item. Left out, it is as the
+            items of its parent are on average.
 
         Raises
         ------
         SpecError
-            For a level or parent the model does not have: of one unit nobody can tell how far others lie from it.
+            For attributes that are not the model's, and a level or parent it does not have: of one unit nobody can
+            tell how far others lie from it.
         """
         varying = ("item", *(name for name in self.spec.levels if len(self.units[name]) > 1))
         if level not in varying:
             raise SpecError(f"No units of {level!r} vary around a parent; choose one of {varying}.")
         above = (*varying, "population")[varying.index(level) + 1]
-        mean = self.coefficients("population")
+        mean, usual = self.coefficients("population"), np.zeros(len(self.spec.attributes))
         if isinstance(parent, xr.DataArray):
             mean = parent
         elif above != "population":
             if parent is None:
                 raise SpecError(f"A new {level} needs the {above} it belongs to; name its parent.")
             mean = self.coefficients(above, [parent]).isel({above: 0}, drop=True)
+            names = self.units[above]
+            usual = unit_attributes(self.items, above, names, self.spec.attributes)[names.index(parent)]
         sd, k = self.between_sd[level], len(self.spec.coefficients)
         row, column = np.tril_indices(k, -1)
         correlation = np.broadcast_to(np.eye(k), (*sd.shape[:2], k, k)).copy()
         correlation[..., row, column] = correlation[..., column, row] = self.correlation[level]
         z = np.random.default_rng([zlib.crc32(self.id.encode()), seed]).standard_normal(sd.shape)
-        return mean + sd * (np.linalg.cholesky(correlation) @ z[..., None])[..., 0]
+        drawn = mean + sd * (np.linalg.cholesky(correlation) @ z[..., None])[..., 0]
+        if attributes is None:
+            return drawn
+        if level != "item":
+            raise SpecError(f"Attributes are those of items; a new {level} has none of its own.")
+        known = new_attributes(self.items, self.spec.attributes, attributes)
+        effects = self.attribute_effects().to_numpy()
+        return drawn.copy(data=explain(drawn.to_numpy()[:, :, None], (known - usual)[None], effects)[:, :, 0])
 
     def thin(self, draws: int) -> DrawsPosterior:
         """The same posterior with at most `draws` draws per chain, evenly spaced."""

@@ -48,6 +48,7 @@ def build_nest[Law: RoughLaw](rough: RoughFit[Law], order: Integers) -> Nest:
         parent=nodes.parent[moved],
         order=order,
         root_mean=np.ascontiguousarray(rough.prior.root_mean[:k]),
+        attributes=np.ascontiguousarray(rough.attributes[order].T),
         rotation=np.ascontiguousarray(rotation.transpose(1, 2, 0)),
         information=np.ascontiguousarray(information.T),
         pull=np.ascontiguousarray(pull.T),
@@ -55,7 +56,10 @@ def build_nest[Law: RoughLaw](rough: RoughFit[Law], order: Integers) -> Nest:
 
 
 def build_scales(rows: NestedRows, overdispersion: float) -> Scales:
-    """Scales of the priors as the compiled density reads them; `overdispersion` is 0 where there is none."""
+    """Scales of the priors as the compiled density reads them; `overdispersion` is 0 where there is none.
+
+    Effects of attributes stand after those of the shared controls.
+    """
     prior, k = rows.prior, rows.own
     return Scales(
         between_sd=np.ascontiguousarray(prior.between_sd),
@@ -73,13 +77,17 @@ def start_nest[Law: RoughLaw](rough: RoughFit[Law], scales: Scales, size: int, r
     Variance components and shared effects are set; all other coordinates are standard normal.
     """
     levels, k = scales.between_sd.shape
-    m, width = len(scales.shared_sd), level_size(scales)
+    width = level_size(scales)
     x: Floats = rng.normal(size=size)
     blocks = x[: levels * width].reshape(levels, width)
     blocks *= 0.2
     blocks[:, :k] = np.exp(blocks[:, :k]) * np.sqrt(np.einsum("ljj->lj", rough.covariance)) / scales.between_sd
     at = levels * width
-    x[at : at + m] = rough.shared + rough.shared_sd * x[at : at + m]
+    middle, sd = (
+        np.concatenate([own, effects.ravel()])
+        for own, effects in ((rough.shared, rough.effects), (rough.shared_sd, rough.effects_sd))
+    )
+    x[at : at + len(middle)] = middle + sd * x[at : at + len(middle)]
     return x
 
 
@@ -124,7 +132,7 @@ def _reference_priors[Law: RoughLaw](rough: RoughFit[Law]) -> tuple[Floats, Floa
     parents = np.vstack([rough.coefficients, rough.prior.root_mean[:k]])
     for level, factor in enumerate(factors):
         own = slice(rough.nodes.level_start[level], rough.nodes.level_start[level + 1])
-        mean = parents[rough.nodes.parent[own]]
+        mean = parents[rough.nodes.parent[own]] + (rough.offset if level == 0 else 0.0)
         spread[own] = np.diag(factor)
         for j in range(k):
             slope = np.linalg.solve(factor[:j, :j].T, factor[j, :j])

@@ -1,6 +1,7 @@
 r"""Compiled prior of nested coefficients and its gradient, in coordinates that are nearly independent normals.
 
-Every node (item, unit of a nesting level, population) has `k` coefficients :math:`b \sim N(b_\text{parent}, L L')`.
+Every node (item, unit of a nesting level, population) has `k` coefficients :math:`b \sim N(b_\text{parent}, L L')`;
+attributes move the means of items' levels and elasticities, :math:`b \sim N(b_\text{parent} + \Gamma a, L L')`.
 NUTS moves :math:`z` instead of :math:`b`, one coordinate after the other, the level first:
 
 .. math::
@@ -41,6 +42,7 @@ class Nest(NamedTuple):
     parent: Integers  # (nodes,); that of the population is one past the last node and holds its prior mean
     order: Integers  # (items,): position in the data of each item here, those with most cells first
     root_mean: Floats  # (k,)
+    attributes: Floats  # (a, items)
     rotation: Floats  # (k, k, nodes): R
     information: Floats  # (k, nodes): D
     pull: Floats  # (k, nodes): h
@@ -51,7 +53,7 @@ class Scales(NamedTuple):
 
     between_sd: Floats  # (levels, k): half-normal
     root_sd: Floats  # (k,)
-    shared_sd: Floats  # (m,)
+    shared_sd: Floats  # (m + 2 a,): of shared controls, then of attributes on levels and on elasticities
     concentration: float
     overdispersion: float  # half-normal scale of 1/sqrt(dispersion); 0 where there is none
     correlated: int  # so many of the first coefficients of a unit correlate
@@ -189,11 +191,18 @@ def factor_gradient(x, scales, factors, gradient):  # type: ignore[no-untyped-de
                 gradient[y + j] = r_adjoint * (1.0 - r * r) - 2.0 * alpha * r
 
 
+@inner
+def _effects_start(nest, scales):  # type: ignore[no-untyped-def]
+    """Where the effects of attributes stand: last of what is common to all items."""
+    return shared_start(scales) + len(scales.shared_sd) - 2 * len(nest.attributes)
+
+
 @vector
-def forward(x, nest, factors, states):  # type: ignore[no-untyped-def]
+def forward(x, nest, effects, factors, states):  # type: ignore[no-untyped-def]
     """Coefficients of all nodes, parents before children; returns their log density with the Jacobian.
 
-    Inner loops run over the nodes of a level, from zero on slices, which the compiler turns into vector instructions.
+    Effects of attributes stand in `x` from place `effects` on. Inner loops run over the nodes of a level, from zero on
+    slices, which the compiler turns into vector instructions.
     """
     k, nodes = states.u.shape
     squares, logs = 0.0, 0.0
@@ -209,6 +218,11 @@ def forward(x, nest, factors, states):  # type: ignore[no-untyped-def]
             information, pull = states.information[j, first:end], states.pull[j, first:end]
             for i in range(len(mu)):
                 mu[i] = states.b[j, parent[i]]
+            if level == 0 and j < 2:
+                for a in range(len(nest.attributes)):
+                    effect, attribute = x[effects + j * len(nest.attributes) + a], nest.attributes[a]
+                    for i in range(len(mu)):
+                        mu[i] += effect * attribute[i]
             shift[:] = 0.0
             for a in range(j):
                 factor = factors.chol[level, j, a]
@@ -241,9 +255,15 @@ def _log_product(values):  # type: ignore[no-untyped-def]
     return total + math.log(product)
 
 
+@inner
+def reverse(x, nest, scales, factors, states, gradient):  # type: ignore[no-untyped-def]
+    """Carry the adjoint of the coefficients to `z`, parents, levels' factors and the effects of attributes."""
+    _reverse(x, nest, _effects_start(nest, scales), factors, states, gradient)
+
+
 @vector
-def reverse(x, nest, factors, states, gradient):  # type: ignore[no-untyped-def]
-    """Carry the adjoint of the coefficients to `z`, to parents and to the levels' factors, children before parents."""
+def _reverse(x, nest, effects, factors, states, gradient):  # type: ignore[no-untyped-def]
+    """The same, children before parents."""
     k, nodes = states.u.shape
     states.deviation[:] = 0.0
     for level in range(len(nest.level_start) - 1):
@@ -280,6 +300,12 @@ def reverse(x, nest, factors, states, gradient):  # type: ignore[no-untyped-def]
                     deviation_a[i] += mu_adjoint[i] * factor
                     adjoint_a[i] += (mu_adjoint[i] - adjoint[i]) * rotation[i]
                 factors.adjoint[level, j, a] = total
+            if level == 0 and j < 2:
+                for a in range(len(nest.attributes)):
+                    attribute, total = nest.attributes[a], 0.0
+                    for i in range(len(mu)):
+                        total += mu_adjoint[i] * attribute[i]
+                    gradient[effects + j * len(nest.attributes) + a] += total
             for i in range(len(mu)):
                 states.adjoint[j, parent[i]] += mu_adjoint[i]
 
@@ -287,7 +313,7 @@ def reverse(x, nest, factors, states, gradient):  # type: ignore[no-untyped-def]
 @inner
 def fill_nest(x, nest, scales, factors, states):  # type: ignore[no-untyped-def]
     """Write the coefficients of all nodes into ``states.b``; returns their log prior with the Jacobian."""
-    return fill_factors(x, scales, factors) + forward(x, nest, factors, states)
+    return fill_factors(x, scales, factors) + forward(x, nest, _effects_start(nest, scales), factors, states)
 
 
 @inner

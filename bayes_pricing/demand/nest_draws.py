@@ -34,12 +34,15 @@ class NestDraws:
         Items' first.
     correlation : array (chain, draw, level, pair)
     shared : array (chain, draw, m)
+    effects : array (chain, draw, 2 a)
+        Of the attributes, on levels, then on elasticities.
     """
 
     nodes: NDArray[np.float32]
     sd: Floats
     correlation: Floats
     shared: Floats
+    effects: Floats
 
 
 def draw_nest(x: Floats, nest: Nest, scales: Scales, log_weight: Floats | None = None) -> NestDraws:
@@ -56,11 +59,14 @@ def draw_nest(x: Floats, nest: Nest, scales: Scales, log_weight: Floats | None =
     weights = np.zeros((len(flat), 0)) if log_weight is None else log_weight.reshape(len(flat), -1)
     _expand(flat, weights, nest, scales, new_factors(scales), new_states(nest), nodes, sds, correlations)
     first = levels * level_size(scales)
+    end = first + len(scales.shared_sd)
+    effects = end - 2 * len(nest.attributes)
     return NestDraws(
         nodes=nodes.reshape(*shape, *nodes.shape[1:]),
         sd=sds.reshape(*shape, levels, k),
         correlation=correlations.reshape(*shape, levels, pairs),
-        shared=x[:, :, first : first + len(scales.shared_sd)],
+        shared=x[:, :, first:effects],
+        effects=x[:, :, effects:end],
     )
 
 

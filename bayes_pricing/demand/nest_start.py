@@ -10,7 +10,7 @@ import numpy as np
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.count_data import Integers, sum_by_item
 from bayes_pricing.demand.gaussian_tree import TreeData
-from bayes_pricing.demand.tree_prior import TreePrior
+from bayes_pricing.demand.tree_prior import TreePrior, attribute_values
 
 ROUNDS = 25
 LARGEST_STEP = 1.0
@@ -40,12 +40,15 @@ class NestedRows:
         Position of each row's item, ascending, none missing.
     predictors : array (rows, k + m)
         Item-level ones, then the shared ones.
+    attributes : array (items, a)
+        What moves the items' levels and elasticities away from their parents'.
     """
 
     tree: TreeData
     prior: TreePrior
     item: Integers
     predictors: Floats
+    attributes: Floats
 
     @property
     def items(self) -> int:
@@ -56,6 +59,13 @@ class NestedRows:
     def own(self) -> int:
         """Number of coefficients that items and units of every level have."""
         return int(self.prior.between_sd.shape[1])
+
+
+def nest_rows(tree: TreeData, prior: TreePrior, item: Integers, predictors: Floats) -> NestedRows:
+    """Rows of a nesting, the columns of attributes taken off the predictors: what they say is the items' own."""
+    attributes = attribute_values(tree)
+    kept = predictors.shape[1] - 2 * attributes.shape[1]
+    return NestedRows(tree=tree, prior=prior, item=item, predictors=predictors[:, :kept], attributes=attributes)
 
 
 class Nodes(NamedTuple):
@@ -78,6 +88,9 @@ class RoughFit[Law: RoughLaw]:
         Between units of one parent.
     shared, shared_sd : arrays (m,)
         Effects common to all items, and their conditional posterior sd.
+    attributes : array (items, a)
+    effects, effects_sd : arrays (2, a)
+        Of the attributes, on levels and on elasticities, and their conditional posterior sd.
     law : RoughLaw
         With its parameters at their estimates.
     curvature : array (nodes, k, k)
@@ -92,9 +105,17 @@ class RoughFit[Law: RoughLaw]:
     covariance: Floats
     shared: Floats
     shared_sd: Floats
+    attributes: Floats
+    effects: Floats
+    effects_sd: Floats
     law: Law
     curvature: Floats
     score: Floats
+
+    @property
+    def offset(self) -> Floats:
+        """What attributes add to the coefficients of the items, (items, k)."""
+        return _offsets(self.attributes, self.effects, self.score.shape[1])
 
 
 def build_nodes(tree: TreeData) -> Nodes:
@@ -111,17 +132,21 @@ def fit_roughly[Law: RoughLaw](rows: NestedRows, law: Law) -> RoughFit[Law]:
     count = len(nodes.parent)
     covariance = np.array([np.diag(0.25 * scale**2) for scale in prior.between_sd])
     b = np.tile(prior.root_mean[:k], (count, 1))
-    shared, shared_sd = np.zeros(len(prior.root_sd) - k), prior.root_sd[k:]
+    shared, shared_sd = np.zeros(rows.predictors.shape[1] - k), prior.root_sd[k : rows.predictors.shape[1]]
+    effects = effects_sd = np.zeros((2, rows.attributes.shape[1]))
     curvature, score = np.zeros((count, k, k)), np.zeros((count, k))
     for _ in range(ROUNDS):
         law = law.refitted(log_rates(rows, b, shared))
         shared, shared_sd = _shared_step(rows, law, b, shared)
         curvature[:items], score[:items] = item_information(rows, law, b, shared)
-        _pass_up(nodes, covariance, curvature, score)
-        b, spread = _pass_down(nodes, covariance, curvature, score, b, prior)
+        offset = np.zeros_like(b)
+        offset[:items] = _offsets(rows.attributes, effects, k)
+        _pass_up(nodes, covariance, curvature, score, offset)
+        b, spread = _pass_down(nodes, covariance, curvature, score, b, prior, offset)
+        effects, effects_sd = _attribute_step(rows, b[:items] - b[nodes.parent[:items]], covariance[0])
         for level, scale in enumerate(prior.between_sd):
             own = slice(nodes.level_start[level], nodes.level_start[level + 1])
-            deviation = b[own] - b[nodes.parent[own]]
+            deviation = b[own] - b[nodes.parent[own]] - offset[own]
             moment = deviation.T @ deviation + spread[own].sum(axis=0) + np.diag(0.25 * scale**2)
             covariance[level] = moment / (deviation.shape[0] + 1.0)
     return RoughFit(
@@ -131,6 +156,9 @@ def fit_roughly[Law: RoughLaw](rows: NestedRows, law: Law) -> RoughFit[Law]:
         covariance=covariance,
         shared=shared,
         shared_sd=shared_sd,
+        attributes=rows.attributes,
+        effects=effects,
+        effects_sd=effects_sd,
         law=law,
         curvature=curvature,
         score=score,
@@ -162,7 +190,7 @@ def item_information(
 
 def _shared_step(rows: NestedRows, law: RoughLaw, b: Floats, shared: Floats) -> tuple[Floats, Floats]:
     """One Newton step of the shared effects with the items held, and their conditional sd."""
-    prior_sd = rows.prior.root_sd[b.shape[1] :]
+    prior_sd = rows.prior.root_sd[b.shape[1] : rows.predictors.shape[1]]
     if not len(shared):
         return shared, prior_sd
     residual, weight = law.slopes(log_rates(rows, b, shared))
@@ -173,8 +201,28 @@ def _shared_step(rows: NestedRows, law: RoughLaw, b: Floats, shared: Floats) -> 
     return shared + np.clip(step, -limit, limit), np.diag(information) ** -0.5
 
 
-def _pass_up(nodes: Nodes, covariance: Floats, curvature: Floats, score: Floats) -> None:
-    """Sum what the children of each node say of it, their own deviations integrated out."""
+def _offsets(attributes: Floats, effects: Floats, k: int) -> Floats:
+    """What attributes add to the coefficients of the items, (items, k): only to level and elasticity."""
+    found = np.zeros((len(attributes), k))
+    found[:, :2] = attributes @ effects.T
+    return found
+
+
+def _attribute_step(rows: NestedRows, deviation: Floats, covariance: Floats) -> tuple[Floats, Floats]:
+    """Effects of the attributes from how far items lie from their parents, and their conditional sd."""
+    a, sd = rows.attributes, rows.prior.root_sd[rows.predictors.shape[1] :]
+    precision = np.linalg.inv(covariance[:2, :2])
+    information = np.kron(precision, a.T @ a) + np.diag(sd**-2.0)
+    effects = np.linalg.solve(information, (precision @ deviation[:, :2].T @ a).ravel())
+    shape = (2, a.shape[1])
+    return effects.reshape(shape), (np.diag(information) ** -0.5).reshape(shape)
+
+
+def _pass_up(nodes: Nodes, covariance: Floats, curvature: Floats, score: Floats, offset: Floats) -> None:
+    """Sum what the children of each node say of it, their own deviations integrated out.
+
+    `offset` (nodes, k) is how far children lie from their parents on average.
+    """
     items = nodes.level_start[1]
     curvature[items:], score[items:] = 0.0, 0.0
     for level in range(len(covariance)):
@@ -182,11 +230,18 @@ def _pass_up(nodes: Nodes, covariance: Floats, curvature: Floats, score: Floats)
         precision = np.linalg.inv(covariance[level])
         gain = precision @ np.linalg.inv(curvature[own] + precision)
         np.add.at(curvature, nodes.parent[own], precision - gain @ precision)
-        np.add.at(score, nodes.parent[own], (gain @ score[own, :, None])[:, :, 0])
+        above = score[own] - (curvature[own] @ offset[own, :, None])[:, :, 0]
+        np.add.at(score, nodes.parent[own], (gain @ above[:, :, None])[:, :, 0])
 
 
 def _pass_down(
-    nodes: Nodes, covariance: Floats, curvature: Floats, score: Floats, current: Floats, prior: TreePrior
+    nodes: Nodes,
+    covariance: Floats,
+    curvature: Floats,
+    score: Floats,
+    current: Floats,
+    prior: TreePrior,
+    offset: Floats,
 ) -> tuple[Floats, Floats]:
     """New coefficients given their parents' and the covariance of each given its parent; steps are bounded."""
     b, spread = current.copy(), np.zeros_like(curvature)
@@ -197,6 +252,6 @@ def _pass_down(
         own = slice(nodes.level_start[level], nodes.level_start[level + 1])
         precision = np.linalg.inv(covariance[level])
         spread[own] = np.linalg.inv(curvature[own] + precision)
-        target = (spread[own] @ (score[own] + b[nodes.parent[own]] @ precision)[:, :, None])[:, :, 0]
+        target = (spread[own] @ (score[own] + (b[nodes.parent[own]] + offset[own]) @ precision)[:, :, None])[:, :, 0]
         b[own] = current[own] + np.clip(target - current[own], -LARGEST_STEP, LARGEST_STEP)
     return b, spread

@@ -11,7 +11,7 @@ from bayes_pricing.demand.censoring import RowData
 from bayes_pricing.demand.count_data import Integers
 from bayes_pricing.demand.count_start import OVERDISPERSION_SCALE
 from bayes_pricing.demand.nest_coordinates import build_nest, build_scales, slot_order, start_nest
-from bayes_pricing.demand.nest_start import NestedRows, RoughFit, fit_roughly, item_information
+from bayes_pricing.demand.nest_start import NestedRows, RoughFit, fit_roughly, item_information, nest_rows
 from bayes_pricing.demand.row_density import Noise, RowProblem, law_places, row_size
 from bayes_pricing.demand.row_likelihood import GAUSSIAN, NEGATIVE_BINOMIAL, POISSON, STUDENT_T, Rows
 from bayes_pricing.demand.row_start import TYPICAL_DEGREES, RowLaw
@@ -24,7 +24,7 @@ FEWEST_ROWS = 0.5
 
 def build_row_problem(data: RowData, prior: TreePrior) -> tuple[RowProblem, RoughFit[RowLaw]]:
     """What the compiled density reads, with coordinates from a rough fit."""
-    rows = NestedRows(tree=data.tree, prior=prior, item=data.item, predictors=data.predictors)
+    rows = nest_rows(data.tree, prior, data.item, data.predictors)
     items, k = rows.items, rows.own
     rough = fit_roughly(rows, RowLaw(data=data, log_sd=np.full(items, np.log(0.5))))
     order, place, slot_start = slot_order(data.item, items)
@@ -37,8 +37,8 @@ def build_row_problem(data: RowData, prior: TreePrior) -> tuple[RowProblem, Roug
     laid_out = Rows(
         law=_law(data),
         slot_start=slot_start,
-        predictors=np.ascontiguousarray(data.predictors[place, :k].T),
-        shared=np.ascontiguousarray(data.predictors[place, k:].T),
+        predictors=np.ascontiguousarray(rows.predictors[place, :k].T),
+        shared=np.ascontiguousarray(rows.predictors[place, k:].T),
         response=(data.log_units if logs else data.quantity)[place],
         offset=np.zeros(len(place)) if logs else data.log_exposure[place],
         gone=data.sold_out[place],

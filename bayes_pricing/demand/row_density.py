@@ -222,7 +222,7 @@ def row_log_posterior(x: Floats, problem: RowProblem, work: RowWork, gradient: F
     if rows.law == NEGATIVE_BINOMIAL:
         gradient[places.scalar] = by_coordinate - 2.0 * scalar / x[places.scalar] * work.slopes.scalar[0]
     carry_residuals(gamma, rows, states.adjoint, rates, gradient)
-    reverse(x, problem.nest, work.factors, states, gradient)
+    reverse(x, problem.nest, scales, work.factors, states, gradient)
     factor_gradient(x, scales, work.factors, gradient)
     if problem.noise.groups > 0:
         weight_slopes(x, work.factors, states, gradient, work.by_weight)

@@ -227,8 +227,6 @@ class DemandSpec:
         both = set(self.controls) & set(self.shared_controls)
         if both:
             raise SpecError(f"Controls {sorted(both)} are both item-level and shared; name each once.")
-        if self.attributes and self.likelihood != "lognormal":
-            raise SpecError(f"Attributes {self.attributes} explain elasticities of log-normal sales only.")
         if self.correlated not in ("all", "price"):
             raise SpecError(f"DemandSpec.correlated is {self.correlated!r}; choose all or price.")
         if not abs(self.autocorrelation) < 1 or (self.autocorrelation and self.likelihood != "lognormal"):

@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.attributes import item_attributes, new_attributes
+from bayes_pricing.demand.attributes import explain, new_attributes, unit_attributes
 from bayes_pricing.demand.cross_prices import cross_matrix
 from bayes_pricing.demand.gaussian_tree import TreeData
 from bayes_pricing.demand.nuts import available_cores
@@ -164,15 +164,8 @@ class TreePosterior:
         -------
         array (units, attributes)
         """
-        values = item_attributes(self.items, self.spec.attributes)
-        if level == "item":
-            return values
-        units = self.data.units[self.data.levels.index(level)]
-        position = {name: at for at, name in enumerate(units)}
-        member = np.array([position[str(name)] for name in self.items[level]], dtype=np.int64)
-        total = np.zeros((len(units), values.shape[1]))
-        np.add.at(total, member, values)
-        return np.asarray(total / np.bincount(member, minlength=len(units))[:, None], dtype=np.float64)
+        units = () if level == "item" else self.data.units[self.data.levels.index(level)]
+        return unit_attributes(self.items, level, units, self.spec.attributes)
 
     def attribute_effects(self) -> xr.DataArray:
         """Draws of what one unit of an attribute adds, dims (chain, draw, coefficient, attribute).
@@ -391,9 +384,7 @@ class TreePosterior:
         """Coefficients (chain, draw, units, own or more) with what attributes add to level and elasticity."""
         if not self.spec.attributes:
             return values
-        found = values.copy()
-        found[..., :2] += np.einsum("ua,cdka->cduk", attributes, self.attribute_effects().to_numpy())
-        return found
+        return explain(values, attributes, self.attribute_effects().to_numpy())
 
     def _labelled(self, values: Array, dims: tuple[str, ...], **coords: Sequence[str]) -> xr.DataArray:
         return xr.DataArray(values, dims=("chain", "draw", *dims), coords={name: list(v) for name, v in coords.items()})

@@ -136,12 +136,18 @@ def _own_prior(name: str, priors: Priors, scale: float) -> _OwnPrior:
     return _OwnPrior(0.0, priors.control_sd * scale, priors.control_between * scale, priors.control_between * scale)
 
 
+def attribute_values(data: TreeData) -> Floats:
+    """Attributes of the items, less their means over items, (items, a)."""
+    places = [data.gram.columns.index(name) for name in data.spec.attribute_levels]
+    found: Floats = data.gram.xtx[:, 0, places] / np.maximum(data.gram.count, 1.0)[:, None]
+    return found
+
+
 def _attribute_sds(data: TreeData, priors: Priors) -> Floats:
     """Prior sds of the attributes' effects on log units, then on elasticities."""
-    places = [data.gram.columns.index(name) for name in data.spec.attribute_levels]
-    values = data.gram.xtx[:, 0, places] / np.maximum(data.gram.count, 1.0)[:, None]
+    values = attribute_values(data)
     two = np.array([len(np.unique(column.round(9))) == 2 for column in values.T], dtype=bool)
-    scale = 1.0 / np.where(two, 0.5 * np.ptp(values, axis=0), values.std(axis=0)) if places else np.empty(0)
+    scale = 1.0 / np.where(two, 0.5 * np.ptp(values, axis=0), values.std(axis=0)) if values.size else np.empty(0)
     return np.concatenate([priors.attribute_level_sd * scale, priors.attribute_elasticity_sd * scale])
 
 

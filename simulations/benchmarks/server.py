@@ -1,12 +1,13 @@
 """Speed of the real server: recommendations, live questions, promotion, start and memory; ratios to a bare app.
 
-    python -m simulations.benchmarks.server [--items 2000] [--seconds 10] [--rounds 3]
+    python -m simulations.benchmarks.server [--items 2000] [--seconds 10] [--rounds 3] [--connections 16]
     python -m simulations.benchmarks.server --soak 600
 
 Needs `wrk`. The bare application is a Litestar hello-world under the same server program, asked in turns with the real
 one, because requests a second and latencies of two machines, or of two minutes on one, do not compare: read the ratios.
 With `--soak` the server is kept at half its full load for so many seconds, live questions among it, and what is printed
-is errors and the memory of each process.
+is errors and the memory of each process. Every connection asks again as soon as it is answered, so that the machine is
+always full: more connections wait longer and are not answered faster.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from simulations.benchmarks.server_processes import (
 from simulations.benchmarks.server_switch import measure_switch
 
 WORKERS = 2
-CONNECTIONS = 32
+CONNECTIONS = 16
 BULK_ITEMS = 1000
 WHAT_IFS_PER_SECOND = 50
 SOAK_WHAT_IFS_PER_SECOND = 5
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=2000)
     parser.add_argument("--seconds", type=int, default=10, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3, help="turns of the bare and the real server")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS, help="that ask as fast as they are answered")
     parser.add_argument("--soak", type=int, default=0, help="seconds at half load, in place of everything else")
     asked = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -93,8 +95,10 @@ def main() -> None:
 
 def compare(bare: str, real: str, script: Path, asked: argparse.Namespace) -> None:
     """The bare and the real server under full load, in turns; medians over the rounds, and ratios within each."""
-    wrk(real, asked.seconds, script)  # every answer is new to the audit once; that is not the steady state
-    rounds = [(wrk(bare, asked.seconds, None), wrk(real, asked.seconds, script)) for _ in range(asked.rounds)]
+    open_, seconds = asked.connections, asked.seconds
+    wrk(real, seconds, script, open_)  # every answer is new to the audit once; that is not the steady state
+    rounds = [(wrk(bare, seconds, None, open_), wrk(real, seconds, script, open_)) for _ in range(asked.rounds)]
+    print(f"{open_} connections, {WORKERS} workers, {asked.rounds} rounds of {seconds} s:")
     for name, place in (("bare hello-world:      ", 0), ("single recommendations:", 1)):
         loads = [found[place] for found in rounds]
         rate, p50, p99 = (np.median([getattr(load, what) for load in loads]) for what in ("rate", "p50", "p99"))
@@ -130,13 +134,13 @@ def soak(folder: Path, port: int, parent: int, token: str, asked: argparse.Names
     _show("warm", start)
     script, slow = folder / "items.lua", folder / "half.lua"
     address = f"http://127.0.0.1:{port}"
-    full = wrk(address, min(10, asked.soak), script)
-    pause = 2e3 * CONNECTIONS / full.rate - full.p50
+    full = wrk(address, min(10, asked.soak), script, asked.connections)
+    pause = 2e3 * asked.connections / full.rate - full.p50
     slow.write_text(script.read_text() + f"delay = function() return {max(int(pause), 0)} end\n")
     names = [f"item-{place:05d}" for place in range(min(BULK_ITEMS, asked.items))]
     paced(port, token, names, min(10, asked.soak), SOAK_WHAT_IFS_PER_SECOND)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        half = pool.submit(wrk, address, asked.soak, slow)
+        half = pool.submit(wrk, address, asked.soak, slow, asked.connections)
         live = pool.submit(paced, port, token, names, asked.soak, SOAK_WHAT_IFS_PER_SECOND, WHY_EVERY)
         seen: list[list[float]] = []
         for part in range(SOAK_LOOKS + 1):
@@ -145,12 +149,12 @@ def soak(folder: Path, port: int, parent: int, token: str, asked: argparse.Names
             time.sleep(asked.soak / SOAK_LOOKS if part < SOAK_LOOKS else 0)
         load, answered = half.result(), live.result()
     marks = (seen[0], seen[1], start)
-    grown = [max(last / first - 1.0 for first, last in zip(since, seen[-1], strict=True)) for since in marks]
+    grown = [sum(seen[-1]) / sum(since) - 1.0 for since in marks]
     share, asked_in_all = load.rate / full.rate, load.rate * asked.soak
     print(f"half load:               {load.rate:8,.0f} requests/s ({share:.0%} of full), p99 {load.p99:.2f} ms")
     print(f"errors:                  {load.failed} of {asked_in_all:,.0f}; none of {len(answered)} live questions")
     whole, settled, first = grown
-    print(f"memory, most grown:      {whole:+.1%} under half load (limit 5 %), {settled:+.1%} after its first tenth")
+    print(f"memory of all together:  {whole:+.1%} under half load (limit 5 %), {settled:+.1%} after its first tenth")
     print(f"                         {first:+.1%} since before the first request: what serving itself takes is in it")
 
 
@@ -158,9 +162,9 @@ def _show(when: str, sizes: list[float]) -> None:
     print(f"{when:>7s}  {'  '.join(f'{size:6.1f} MB' for size in sizes)}", flush=True)
 
 
-def wrk(address: str, seconds: int, script: Path | None) -> Load:
-    """Load of one thread and `CONNECTIONS` connections."""
-    words = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
+def wrk(address: str, seconds: int, script: Path | None, connections: int) -> Load:
+    """Load of one thread."""
+    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     words += [] if script is None else ["-s", str(script)]
     done = subprocess.run([*words, address], check=True, capture_output=True, text=True).stdout
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", done)

@@ -11,19 +11,20 @@ from numpy.typing import NDArray
 
 from bayes_pricing.data.panel import SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
-from bayes_pricing.demand.changing import elasticity_at_price
 from bayes_pricing.demand.count_coordinates import build_counts, start_point
 from bayes_pricing.demand.count_data import CountData, build_count_data
 from bayes_pricing.demand.count_density import Counts, fill_coefficients, log_posterior, new_work
 from bayes_pricing.demand.count_fit import CountFit, fit_counts
 from bayes_pricing.demand.design import ModelRequest
 from bayes_pricing.demand.diagnostics import check_sampling
+from bayes_pricing.demand.draws_posterior import DrawsPosterior
+from bayes_pricing.demand.elasticity import attribute_table
 from bayes_pricing.demand.fit import SamplerSettings, fit_demand
-from bayes_pricing.demand.forecast import predict_units
 from bayes_pricing.demand.spec import DemandSpec, Likelihood
 from bayes_pricing.demand.terms import TermRequest
 from simulations.markets.course_settings import CourseMarketSettings
 from simulations.markets.courses import simulate_courses
+from tests.changing import changing_market, standardised
 
 Floats = NDArray[np.float64]
 pytestmark = pytest.mark.slow
@@ -91,8 +92,11 @@ def fit(truth: Truth, likelihood: Likelihood, seed: int = 1, draws: int = 500) -
     return fit_counts(truth.frame, specification(likelihood), truth.items, draws=draws, chains=4, seed=seed)
 
 
+SIZES = np.array([-1.5, 0.5, 2.0, -1.0])
+
+
 def small(likelihood: Likelihood) -> tuple[CountData, Counts, list[Floats]]:
-    """Four items, two families, an item-level and a shared control; the compiled model and three points."""
+    """Four items of known size, two families, an item-level and a shared control; the compiled model, three points."""
     rng = np.random.default_rng(3)
     rows = 48
     frame = pl.DataFrame(
@@ -104,9 +108,16 @@ def small(likelihood: Likelihood) -> tuple[CountData, Counts, list[Floats]]:
             "exposure": rng.choice([1.0, 2.0], rows),
             "display": rng.integers(0, 2, rows).astype(float),
             "holiday": rng.integers(0, 2, rows).astype(float),
+            "size:level": np.repeat(SIZES, rows // 4),
         }
+    ).with_columns((pl.col("size:level") * pl.col("price").log()).alias("size:log_price"))
+    spec = DemandSpec(
+        likelihood=likelihood,
+        levels=("family",),
+        controls=("display",),
+        shared_controls=("holiday",),
+        attributes=("size",),
     )
-    spec = DemandSpec(likelihood=likelihood, levels=("family",), controls=("display",), shared_controls=("holiday",))
     data = build_count_data(frame, spec)
     counts, rough = build_counts(data)
     points = [start_point(counts, rough, np.random.default_rng(seed)) for seed in range(3)]
@@ -155,9 +166,10 @@ def test_density_is_that_of_the_pymc_model(likelihood: Likelihood) -> None:
             block, scale = x[level * (k + pairs) : (level + 1) * (k + pairs)], counts.scales.between_sd[level]
             found[f"sd_{name}_log__"], found[f"partial_{name}_logodds__"] = unsigned(block, scale)
         at = len(data.tree.level_names) * (k + pairs)
-        found["shared"] = x[at : at + 1]
+        found["shared"] = x[at : at + 3]
+        found["item"][:, :2] -= SIZES[:, None] * x[at + 1 : at + 3]  # PyMC's are deviations from what size explains
         if likelihood == "negative_binomial":
-            found["overdispersion_log__"] = np.log(counts.scales.overdispersion * np.abs(x[at + 1]))
+            found["overdispersion_log__"] = np.log(counts.scales.overdispersion * np.abs(x[at + 3]))
         return found
 
     def flat(x: Floats) -> Floats:
@@ -274,36 +286,55 @@ def test_course_market_intervals_cover() -> None:
 
 
 def test_an_elasticity_of_counts_that_drifts_and_changes_with_price_is_recovered() -> None:
-    """Eight items that sell twenty a week; a model without drift and curve is far from today's elasticity."""
+    """Items that sell twenty a week; a model without drift and curve is far from today's elasticity."""
     rng = np.random.default_rng(7)
-    items, weeks = 8, 52
-    names = [f"i{at}" for at in range(items)]
-    own, drift, curve = (rng.normal(mean, 0.2, items)[:, None] for mean in (-2.0, -1.2, -1.0))
-    log_price = rng.normal(0.0, 0.25, (items, weeks))
-    usual = log_price.mean(axis=1, keepdims=True)
-    away = log_price - usual
-    log_units = 3.0 + own * away + drift * np.linspace(-1.0, 0.0, weeks) * away + curve * away**2
-    frame = pl.DataFrame(
-        {
-            "item": np.repeat(names, weeks),
-            "period": np.tile(np.arange(weeks), items),
-            "price": np.exp(log_price).ravel(),
-            "quantity": rng.poisson(np.exp(log_units)).ravel(),
-        }
-    )
+    market = changing_market(rng, 3.0)
+    frame = market.rows(rng.poisson(np.exp(market.log_units)))
     panel = SalesPanel.from_frame(frame, ColumnRoles.resolve(frame.columns))
     request = ModelRequest(model="poisson", terms=TermRequest(drift=True, curve="quadratic"))
     fitted = fit_demand(panel, request, SamplerSettings(draws=500), seed=3)
     assert fitted.diagnostics.passed
+    market.check_recovered(fitted.posterior, tolerance=1e-3)
+
+
+def test_attributes_explain_elasticities_of_counts() -> None:
+    """Forty items that sell four a week, some of them once a month: sizes tell their elasticities apart."""
+    rng = np.random.default_rng(5)
+    items, weeks = 40, 26
+    size = rng.uniform(0.0, 3.0, items)
+    around = size - size.mean()
+    elasticity = -2.2 + 0.6 * around + rng.normal(0.0, 0.2, 5).repeat(8) + rng.normal(0.0, 0.15, items)
+    level = 1.0 + 0.5 * around + rng.normal(0.0, 0.3, items)
+    log_price = rng.normal(0.0, 0.3, (items, weeks))
+    away = log_price - log_price.mean(axis=1, keepdims=True)
+    frame = pl.DataFrame(
+        {
+            "item": np.repeat([f"i{at:02d}" for at in range(items)], weeks),
+            "category": np.repeat([f"c{at // 8}" for at in range(items)], weeks),
+            "period": np.tile(np.arange(weeks), items),
+            "price": np.exp(log_price).ravel(),
+            "quantity": rng.poisson(np.exp(level[:, None] + elasticity[:, None] * away)).ravel(),
+            "size": np.repeat(size, weeks),
+        }
+    )
+    panel = SalesPanel.from_frame(frame, ColumnRoles.resolve(frame.columns, attributes=("size",)))
+    fitted = fit_demand(panel, ModelRequest(model="negative-binomial"), SamplerSettings(draws=500), seed=3)
+    assert fitted.diagnostics.passed, fitted.diagnostics.findings
     posterior = fitted.posterior
-    for name, truth in (("log_price", own), ("price_drift", drift), ("price_curve", curve)):
-        draws = posterior.coefficients("item").sel(coefficient=name)
-        z = (draws.mean(("chain", "draw")) - truth[:, 0]) / draws.std(("chain", "draw"))
-        assert float(np.abs(z).max()) < 4.0, (name, z)
-    raised = np.exp(usual[:, 0] + 0.2)
-    draws = elasticity_at_price(posterior, names, raised)
-    z = (draws.mean(("chain", "draw")) - (own + 0.4 * curve)[:, 0]) / draws.std(("chain", "draw"))
-    assert float(np.abs(z).max()) < 4.0
-    # units at neighbouring prices say the same elasticity on every draw
-    near = predict_units(posterior, names, np.stack([raised * np.exp(-1e-4), raised * np.exp(1e-4)], axis=1))
-    np.testing.assert_allclose(np.diff(np.log(near.to_numpy()), axis=-1)[..., 0] / 2e-4, draws.to_numpy(), atol=1e-3)
+    assert isinstance(posterior, DrawsPosterior)
+    table = attribute_table(posterior)
+    z = (table["mean"].to_numpy() - np.array([0.6, 0.5])) / table["sd"].to_numpy()
+    assert np.abs(z).max() < 4.0
+    assert table["sd"].max() < 0.2  # type: ignore[operator]  # the prior's are 0.6 and 1.1
+    own = posterior.coefficients("item")
+    for name, truth in (("log_price", elasticity), ("level", level)):
+        assert np.abs(standardised(own.sel(coefficient=name), truth)).max() < 4.0, name
+    small, large = (posterior.new_unit("item", "c2", seed=1, attributes={"size": value}) for value in (0.5, 2.5))
+    apart = (large - small).sel(coefficient="log_price")
+    assert float(apart.mean()) == pytest.approx(2.0 * table["mean"][0], abs=1e-6)
+    # a category is as its items are on average
+    members = own.sel(item=[f"i{at}" for at in range(16, 24)], coefficient="log_price").mean("item")
+    category = posterior.coefficients("category", ["c2"]).sel(coefficient="log_price").isel(category=0)
+    assert float((members - category).mean()) == pytest.approx(0.0, abs=3.0 * 0.15 / 8**0.5)
+    again = DrawsPosterior.from_arrays(posterior.to_arrays(), posterior.metadata, posterior.items)
+    assert attribute_table(again).equals(table)

@@ -14,7 +14,7 @@ from bayes_pricing.demand.changing import term_columns
 from bayes_pricing.demand.design import Design, ModelRequest, build_design
 from bayes_pricing.demand.elasticity import attribute_table
 from bayes_pricing.demand.gaussian_tree import build_tree_data
-from bayes_pricing.demand.spec import DemandSpec, Priors
+from bayes_pricing.demand.spec import Priors
 from bayes_pricing.demand.terms import TermRequest
 from bayes_pricing.demand.tree_fit import build_tree_posterior
 from bayes_pricing.demand.tree_posterior import TreePosterior
@@ -78,15 +78,17 @@ def test_an_attribute_that_changes_never_differs_or_has_many_values_is_refused()
         build_design(panel, ModelRequest(model="lognormal"))
 
 
-def test_other_models_refuse_attributes_by_name() -> None:
-    with pytest.raises(Refusal, match="--attribute"):
-        design(ModelRequest(model="negative-binomial"), size=[1.0, 2.0, 3.0, 4.0])
+def test_attributes_need_names_that_are_known_and_prices_as_given() -> None:
     with pytest.raises(SpecError, match="controls too"):
         ColumnRoles(item="item", price="price", quantity="quantity", attributes=("size",), shared_controls=("size",))
-    with pytest.raises(SpecError, match="log-normal"):
-        DemandSpec(likelihood="poisson", levels=(), attributes=("size",))
     with pytest.raises(SpecError, match="brand"):
         new_attributes(pl.DataFrame({"attribute_size": [1.0]}), ["size"], {"size": 1.0, "brand": "own"})
+    found = design(size=[1.0, 2.0, 3.0, 6.0])
+    frame = found.frame.select("item", "period", "price", "quantity", "size").collect()
+    frame = frame.with_columns(cost=pl.col("price") * 0.5)
+    roles = ColumnRoles.resolve(frame.columns, attributes=("size",), instruments=("cost",))
+    with pytest.raises(Refusal, match="--attribute asked for with instruments"):
+        build_design(SalesPanel.from_frame(frame, roles), ModelRequest())
 
 
 def jars() -> Design:

@@ -32,7 +32,9 @@ SPECS = {
     ),
     "poisson": DemandSpec(likelihood="poisson", levels=("family",), shared_controls=("holiday",)),
     "negative binomial": DemandSpec(likelihood="negative_binomial", levels=("family",), shared_controls=("holiday",)),
+    "attributes": DemandSpec(noise_by="item", levels=("family",), shared_controls=("holiday",), attributes=("size",)),
 }
+SIZES = np.array([-1.5, 0.5, 2.0, -1.0])
 
 
 def pose(spec: DemandSpec) -> tuple[RowData, TreePrior, RowProblem, list[Floats]]:
@@ -50,9 +52,10 @@ def pose(spec: DemandSpec) -> tuple[RowData, TreePrior, RowProblem, list[Floats]
             "display": rng.integers(0, 2, rows).astype(float),
             "holiday": rng.integers(0, 2, rows).astype(float),
             "sold_out": rng.random(rows) < 0.4,
+            "size:level": np.repeat(SIZES, rows_of),
         }
     )
-    frame = frame.with_columns(log_price=pl.col("price").log())
+    frame = frame.with_columns((pl.col("size:level") * pl.col("price").log()).alias("size:log_price"))
     if spec.likelihood == "lognormal":
         frame = frame.with_columns(pl.col("quantity") + 0.7)
     items = pl.DataFrame({"item": list("abcd"), "family": list("xxyy")})
@@ -129,6 +132,8 @@ def pymc_values(x: Floats, data: RowData, problem: RowProblem) -> dict[str, Floa
         found[f"sd_{name}_log__"] = np.log(np.abs(block[:k]) * scale)
         found[f"partial_{name}_logodds__"] = 2.0 * block[k:] * np.sign(block[row] * block[column])
     found["shared"] = x[len(data.tree.level_names) * width : places.scalar]
+    if data.spec.attributes:  # PyMC's are deviations from what size explains
+        found["item"][:, :2] -= SIZES[:, None] * found["shared"][-2:]
     if problem.scales.overdispersion > 0:
         found["overdispersion_log__"] = np.log(problem.scales.overdispersion * np.abs(x[places.scalar]))
     found["noise_sd_log__"] = x[places.noise : places.spread]
