@@ -27,6 +27,7 @@ from bayes_pricing.demand.instruments import InstrumentRows, build_instrument_ro
 from bayes_pricing.demand.nuts import SamplingPlan, settle
 from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.spec import DemandSpec
+from bayes_pricing.demand.terms import TermRequest
 from bayes_pricing.errors import Finding, Refusal, SpecError
 from simulations.studies.model_markets import (
     CASES,
@@ -34,6 +35,7 @@ from simulations.studies.model_markets import (
     COST,
     ITEMS_PER_CATEGORY,
     SEASON,
+    SIZE,
     WEEKS,
     Case,
     Market,
@@ -51,10 +53,15 @@ def fit_market(case: Case, market: Market, seed: int, draws: int) -> tuple[Draws
     """The posterior, the gate's verdict, and whether the run was lengthened, of one market."""
     if case.instrument:
         return _fit_joint(case, market, seed, draws)
-    roles = ColumnRoles.resolve(market.rows.columns, shared_controls=[SEASON])
+    roles = ColumnRoles.resolve(market.rows.columns, shared_controls=[SEASON], attributes=[SIZE] if case.terms else [])
     panel = SalesPanel.from_frame(market.rows.drop("log_price"), roles)
     request = ModelRequest(
-        model=case.model, noise_by=case.noise_by, priors=case.priors, autocorrelation="off", randomised_price=True
+        model=case.model,
+        noise_by=case.noise_by,
+        priors=case.priors,
+        autocorrelation="off",
+        randomised_price=True,
+        terms=TermRequest(drift=True, curve="quadratic") if case.terms else TermRequest(),
     )
     fitted = fit_demand(panel, request, SamplerSettings(draws=draws), seed=seed)
     longer = sum(finding.code == "sampled_longer" for finding in fitted.findings)
@@ -106,6 +113,10 @@ def draws_of(posterior: DemandPosterior) -> dict[str, Floats]:
         for level in ("category", "item"):
             found[f"{level} {name}"] = posterior.coefficients(level).isel({level: 0}).sel(coefficient=name)
             found[f"sd_{level} {name}"] = posterior.variation(level).sel(coefficient=name)
+    for name in posterior.spec.attributes:
+        effect = posterior.hyper()["attribute_effect"].sel(attribute=name)
+        found[f"{name} on level"] = effect.sel(explained="level")
+        found[f"{name} on elasticity"] = effect.sel(explained="log_price")
     hyper = posterior.hyper()
     extra = {"residual sd": "residual_sd", "degrees": "degrees", "confounding": "confounding"}
     extra |= {"first stage": "first_stage", "first stage sd": "first_stage_sd"}

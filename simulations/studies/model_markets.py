@@ -10,17 +10,19 @@ import numpy as np
 import polars as pl
 
 from bayes_pricing.data.gram import Floats, gather_gram
+from bayes_pricing.demand.attributes import add_attributes
 from bayes_pricing.demand.control_function import CONFOUNDING_SD
 from bayes_pricing.demand.count_start import OVERDISPERSION_SCALE
 from bayes_pricing.demand.design import Model
-from bayes_pricing.demand.gaussian_tree import TreeData, build_tree_data
+from bayes_pricing.demand.gaussian_tree import build_tree_data
 from bayes_pricing.demand.row_density import DEGREES_RATE, DEGREES_SHAPE
-from bayes_pricing.demand.spec import DemandSpec, NoiseBy, Priors
-from bayes_pricing.demand.tree_prior import TreePrior, build_tree_prior
+from bayes_pricing.demand.spec import PRICE_CURVE, PRICE_DRIFT, DemandSpec, NoiseBy, Priors
+from bayes_pricing.demand.terms import price_curve_column
+from bayes_pricing.demand.tree_prior import build_tree_prior
 from simulations.studies.terms_calibration import draw_parameters
 
 CATEGORIES, ITEMS_PER_CATEGORY, WEEKS = 5, 4, 12
-SEASON, COST = "season", "freight"
+SEASON, COST, SIZE = "season", "freight", "size"
 COUNTS = Priors(
     level_mean=math.log(8.0), level_sd=0.5, level_between_groups=0.5, level_between_items=0.5, control_sd=0.5
 )
@@ -48,6 +50,8 @@ class Case:
         Whether weeks run out of stock.
     instrument : bool
         Whether price follows demand and has an instrument.
+    terms : bool
+        Whether elasticities drift, change with price and go by the items' sizes.
     """
 
     title: str
@@ -57,6 +61,18 @@ class Case:
     noise_by: NoiseBy | None = None
     sold_out: bool = False
     instrument: bool = False
+    terms: bool = False
+
+    @property
+    def spec(self) -> DemandSpec:
+        """What the simulation assumes beside the law of sales."""
+        return DemandSpec(
+            controls=(PRICE_DRIFT, PRICE_CURVE) if self.terms else (),
+            shared_controls=(SEASON,),
+            attributes=(SIZE,) if self.terms else (),
+            noise_by=self.noise_by or "category",
+            priors=self.priors,
+        )
 
 
 OF_COUNTS = (
@@ -90,6 +106,21 @@ CASES: Mapping[str, Case] = {
         priors=COUNTS,
         why=OF_COUNTS,
         sold_out=True,
+    ),
+    "negative-binomial-terms": Case(
+        title="Negative binomial; elasticities drift, change with price and go by sizes",
+        model="negative-binomial",
+        priors=COUNTS,
+        why=OF_COUNTS,
+        terms=True,
+    ),
+    "censored-terms": Case(
+        title="Log-normal with sold-out weeks; elasticities drift, change with price and go by sizes",
+        model="lognormal",
+        priors=CENSORED,
+        sold_out=True,
+        why=f"Levels vary less (0.5 at all levels): {OF_STOCK}",
+        terms=True,
     ),
     "control-function": Case(
         title="Endogenous prices (control function)",
@@ -131,16 +162,22 @@ def simulate_market(case: Case, rng: np.random.Generator) -> Market:
             SEASON: rng.normal(size=n),
         }
     )
-    data, prior = _prior(case, rows)
-    drawn = draw_parameters(data, prior, rng)
+    rows, table = _with_terms(rows, rng) if case.terms else (rows, None)
+    gram = gather_gram(
+        rows.with_columns(log_units=pl.lit(0.0)), "item", "log_units", case.spec.columns[1:], centred=case.spec.centred
+    )
+    data = build_tree_data(gram, [rows["category"].gather_every(WEEKS).to_list()], case.spec)
+    prior, own = build_tree_prior(data, case.priors), len(case.spec.coefficients)
+    drawn = draw_parameters(data, prior, rng, table)
     truth = {name: value for name, value in drawn.truth.items() if not name.startswith("noise")}
-    season = float(rng.normal(prior.root_mean[-1], prior.root_sd[-1]))
+    season = float(rng.normal(prior.root_mean[own], prior.root_sd[own]))
     if case.instrument:
         return _endogenous(rows, truth, drawn.item, season, drawn.noise, rng)
-    price, season_by_row = _within(rows["log_price"]), _within(rows[SEASON])
-    log_rate = drawn.item[item, 0] + drawn.item[item, 1] * price + season * season_by_row
+    x = np.column_stack([np.ones(n), rows.select(case.spec.columns[1:]).to_numpy()]) - gram.centre[item]
+    log_rate = (x[:, :own] * drawn.item[item]).sum(axis=1) + season * x[:, own] + x[:, own + 1 :] @ drawn.shared[1:]
     wanted = _wanted(case, log_rate, drawn.noise[item], truth, rng)
-    rows = rows.with_columns(pl.col("log_price").exp().alias("price"), pl.Series("quantity", wanted))
+    told = ["item", "category", "period", "log_price", SEASON, *([SIZE] if case.terms else [])]
+    rows = rows.select(told).with_columns(pl.col("log_price").exp().alias("price"), pl.Series("quantity", wanted))
     truth[SEASON] = season
     if case.model in ("lognormal", "student-t"):
         truth["residual sd"] = float(drawn.noise[0])
@@ -152,12 +189,16 @@ def simulate_market(case: Case, rng: np.random.Generator) -> Market:
     return Market(rows=rows, truth=truth)
 
 
-def _prior(case: Case, rows: pl.DataFrame) -> tuple[TreeData, TreePrior]:
-    """The prior of the fit, which depends on predictors only."""
-    spec = DemandSpec(shared_controls=(SEASON,), noise_by=case.noise_by or "category", priors=case.priors)
-    empty = gather_gram(rows.with_columns(log_units=pl.lit(0.0)), "item", "log_units", ["log_price", SEASON])
-    data = build_tree_data(empty, [rows["category"].gather_every(WEEKS).to_list()], spec)
-    return data, build_tree_prior(data, case.priors)
+def _with_terms(rows: pl.DataFrame, rng: np.random.Generator) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows with the columns that the terms are made of, and the items' sizes."""
+    sizes = pl.Series(SIZE, np.repeat(rng.normal(size=CATEGORIES * ITEMS_PER_CATEGORY), WEEKS))
+    away = pl.col("log_price") - pl.col("log_price").mean().over("item")
+    found = add_attributes(rows.with_columns(sizes, pl.col("log_price").exp().alias("price")).lazy(), (SIZE,))
+    columns = {
+        PRICE_DRIFT: away * (pl.col("period") / (WEEKS - 1.0) - 1.0),
+        PRICE_CURVE: price_curve_column(away, 0.0),
+    }
+    return found.frame.with_columns(**columns).sort("item", "period").collect(), found.table
 
 
 def _within(column: pl.Series) -> Floats:

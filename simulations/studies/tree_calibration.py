@@ -231,6 +231,12 @@ def holm_accepts(p_values: dict[str, float], error: float = 0.01) -> dict[str, b
     return accepted
 
 
+def all_inside(ranks: dict[str, Floats]) -> bool:
+    """Whether no parameter of a table lies outside its band."""
+    rng = np.random.default_rng(1)
+    return all(holm_accepts({name: uniformity_p_value(values, rng) for name, values in ranks.items()}).values())
+
+
 def coverage(ranks: Floats, probability: float) -> float:
     """Share of markets whose central interval of that probability holds the truth."""
     return float((np.abs(ranks - 0.5) <= probability / 2.0).mean())
