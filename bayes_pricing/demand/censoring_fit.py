@@ -11,8 +11,8 @@ import polars as pl
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.censoring import RowData, build_row_data
 from bayes_pricing.demand.diagnostics import SamplerStatistics
-from bayes_pricing.demand.draws_assembly import LevelDraws, assemble_draws
-from bayes_pricing.demand.draws_posterior import ATTRIBUTE_EFFECT, DrawsPosterior
+from bayes_pricing.demand.draws_assembly import LevelDraws, assemble_draws, extra_draws
+from bayes_pricing.demand.draws_posterior import DrawsPosterior
 from bayes_pricing.demand.nest_draws import draw_nest
 from bayes_pricing.demand.nest_start import RoughFit
 from bayes_pricing.demand.nuts import NutsDraws, Run, SamplingPlan, SettledFit, compile_run, sample_nuts, settle
@@ -57,7 +57,7 @@ def fit_rows(
     Raises
     ------
     Refusal
-        With cross prices, or more than half a million rows, which would take hours.
+        With more than half a million rows, which would take hours.
     """
     refusal = _too_much(frame, spec)
     if refusal is not None:
@@ -95,13 +95,6 @@ def _sample(problem: RowProblem, rough: RoughFit[RowLaw], plan: SamplingPlan, pr
 
 def _too_much(frame: pl.LazyFrame, spec: DemandSpec) -> Finding | None:
     """What a row-wise model cannot take on."""
-    if spec.cross_prices is not None:
-        return Finding(
-            code="cross_prices_row_wise",
-            severity="error",
-            message="cross prices were asked for together with sold-out weeks or Student-t errors",
-            remedy="leave --cross-prices out, or fit --model lognormal without the sold-out column",
-        )
     rows = int(frame.select(pl.len()).collect(engine="streaming").item())
     if rows <= MOST_ROWS:
         return None
@@ -130,8 +123,7 @@ def _posterior(data: RowData, problem: RowProblem, x: Floats, items: pl.DataFram
     if spec.likelihood == "negative_binomial":
         dispersion = (problem.scales.overdispersion * x[:, :, places.scalar]) ** -2.0
     drawn = draw_nest(x, problem.nest, problem.scales, log_weight)
-    if spec.attributes:
-        extra[ATTRIBUTE_EFFECT] = drawn.effects
+    extra |= extra_draws(drawn, spec)
     found = LevelDraws(
         units={level: drawn.nodes[:, :, start[at] : start[at + 1]] for at, level in enumerate(levels)},
         population=drawn.nodes[:, :, -1],
@@ -153,7 +145,7 @@ def _own_weight(data: RowData, item_sd: Floats, residual_sd: Floats | None, disp
 
     with :math:`I_i` the information of the item's rows about its elasticity, its other coefficients free.
     """
-    k, seen = len(data.spec.coefficients), ~data.sold_out
+    k, seen = len(data.spec.item_coefficients), ~data.sold_out
     x = data.predictors[seen][:, :k]
     moments = np.zeros((len(data.tree.gram.items), k, k))
     np.add.at(moments, data.item[seen], x[:, :, None] * x[:, None, :])

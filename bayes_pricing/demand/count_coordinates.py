@@ -10,7 +10,7 @@ from bayes_pricing.demand.count_density import Counts, hyper_size
 from bayes_pricing.demand.count_likelihood import Cells
 from bayes_pricing.demand.count_start import OVERDISPERSION_SCALE, CountLaw, nested_counts
 from bayes_pricing.demand.nest_coordinates import build_nest, build_scales, slot_order, start_nest
-from bayes_pricing.demand.nest_density import level_size
+from bayes_pricing.demand.nest_density import nest_size, shared_place
 from bayes_pricing.demand.nest_start import RoughFit, fit_roughly
 
 
@@ -27,7 +27,8 @@ def build_counts(data: CountData) -> tuple[Counts, RoughFit[CountLaw]]:
     >>> counts.nest.order.tolist(), counts.cells.slot_start.tolist(), counts.cells.total.tolist()
     ([1, 0], [0, 2, 3], [5.0, 7.0, 4.0])
     """
-    rows, k = nested_counts(data), len(data.spec.coefficients)
+    rows = nested_counts(data)
+    k = rows.own
     rough = fit_roughly(rows, CountLaw(data=data))
     order, place, slot_start = slot_order(data.item, len(data.items))
     cells = Cells(
@@ -47,8 +48,8 @@ def build_counts(data: CountData) -> tuple[Counts, RoughFit[CountLaw]]:
 def start_point(counts: Counts, rough: RoughFit[CountLaw], rng: np.random.Generator) -> Floats:
     """A starting point near the rough fit, dispersed so that chains start apart."""
     scales = counts.scales
-    x = start_nest(rough, scales, hyper_size(counts) + counts.nest.information.size, rng)
+    x = start_nest(rough, scales, hyper_size(counts) + nest_size(counts.nest, scales), rng)
     if scales.overdispersion > 0:
-        at = len(scales.between_sd) * level_size(scales) + len(scales.shared_sd)
+        at = shared_place(scales) + len(scales.shared_sd)
         x[at] = np.exp(0.1 * x[at]) * rough.law.dispersion**-0.5 / scales.overdispersion
     return x

@@ -19,10 +19,10 @@ from bayes_pricing.demand.nest_density import (
     States,
     factor_gradient,
     fill_nest,
-    level_size,
     new_factors,
     new_states,
     reverse,
+    shared_place,
     shared_prior,
     shared_start,
 )
@@ -55,8 +55,7 @@ def new_work(counts: Counts) -> Work:
 def hyper_size(counts: Counts) -> int:
     """Coordinates before the `z`: variance components level by level, shared effects, overdispersion (as sds)."""
     scales = counts.scales
-    levels = len(scales.between_sd) * level_size(scales)
-    return int(levels + len(scales.shared_sd) + (scales.overdispersion > 0))
+    return int(shared_place(scales) + len(scales.shared_sd) + (scales.overdispersion > 0))
 
 
 @entry

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 import xarray as xr
 
+from bayes_pricing.demand.posterior import DemandPosterior
 from bayes_pricing.demand.spec import CROSS_PRICE
-from bayes_pricing.errors import Finding, Refusal
+from bayes_pricing.errors import Finding, Refusal, SpecError
 
 MOST_ITEMS = 12
 """Items of a category up to which each has a cross-price elasticity with every other."""
@@ -94,6 +95,25 @@ def add_other_prices(frame: pl.LazyFrame, product: str, category: str | None) ->
         count=largest - 1,
         findings=() if 1.0 - seen / wanted <= ABSENT_SHARE else (_absent(1.0 - seen / wanted),),
     )
+
+
+def category_matrix(posterior: DemandPosterior, category: str) -> xr.DataArray | None:
+    """:func:`cross_matrix` of the items whose prices cross inside `category`; None where the model has no such prices.
+
+    Raises
+    ------
+    SpecError
+        For a category the model does not have.
+    """
+    spec, items = posterior.spec, posterior.items
+    if spec.cross_prices is None:
+        return None
+    if spec.cross_prices != "population":
+        items = items.filter(pl.col(spec.cross_prices) == category)
+    if not items.height or (spec.cross_prices == "population" and category != "population"):
+        raise SpecError(f"Prices cross inside units of {spec.cross_prices!r}, and {category!r} is none.")
+    draws = posterior.coefficients("item", [str(name) for name in items["item"]])
+    return cross_matrix(draws, items.select(spec.deviations).rows())
 
 
 def cross_matrix(draws: xr.DataArray, others: Sequence[tuple[str | None, ...]]) -> xr.DataArray:

@@ -145,7 +145,7 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
     leaves, findings = terms.frame, [*findings, *terms.findings]
     own, shared = (*roles.controls, *terms.controls), (*roles.shared_controls, *terms.shared_controls)
     roles = replace(roles, controls=own, shared_controls=shared)
-    others = _others(panel, leaves, roles, choice.likelihood) if request.cross_prices else None
+    others = _others(panel, leaves, roles) if request.cross_prices else None
     if others is not None:
         leaves, roles = others.frame, replace(roles, controls=(*roles.controls, CROSS_PRICE))
         findings = [*findings, *others.findings]
@@ -217,10 +217,8 @@ def _off_the_tree(flag: str, reason: str) -> Finding:
     )
 
 
-def _others(panel: SalesPanel, leaves: pl.LazyFrame, roles: ColumnRoles, likelihood: Likelihood) -> OtherPrices:
+def _others(panel: SalesPanel, leaves: pl.LazyFrame, roles: ColumnRoles) -> OtherPrices:
     """Prices of the other items of every row's category."""
-    if likelihood != "lognormal":
-        raise Refusal([_cross_prices_of_counts(likelihood)])
     product = "item" if panel.roles.region is None else roles.levels[0]
     return add_other_prices(leaves, product, panel.roles.levels[0] if panel.roles.levels else None)
 
@@ -282,16 +280,6 @@ def _items_pooled(roles: ColumnRoles) -> Finding:
         message=f"no item was seen at two prices; prices are declared randomised or have instruments, so items of one "
         f"{unit} count as one",
         remedy="vary the price of each item to learn about items apart",
-    )
-
-
-def _cross_prices_of_counts(likelihood: Likelihood) -> Finding:
-    return Finding(
-        code="cross_prices_of_counts",
-        severity="error",
-        message=f"cross-price elasticities inside a category are estimated from log sales; these are "
-        f"{likelihood.replace('_', ' ')} counts",
-        remedy="aggregate to periods in which every item sells, or name single substitutes with --competitor-price",
     )
 
 

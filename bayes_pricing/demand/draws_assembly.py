@@ -12,8 +12,9 @@ import polars as pl
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.attributes import explain, unit_attributes
-from bayes_pricing.demand.draws_posterior import ATTRIBUTE_EFFECT, Draws, DrawsPosterior
+from bayes_pricing.demand.draws_posterior import ATTRIBUTE_EFFECT, SD_OTHER_PRICES, Draws, DrawsPosterior
 from bayes_pricing.demand.gaussian_tree import TreeData
+from bayes_pricing.demand.nest_draws import NestDraws
 from bayes_pricing.demand.spec import DemandSpec
 
 NO_FLOATS = np.empty(0)
@@ -28,6 +29,7 @@ class LevelDraws:
     units : mapping of str to array (chain, draw, unit, k)
         For ``item`` and every level of the data's nesting; an item's with what attributes add to them, a unit's above
         without.
+        With cross prices more than the specification's own coefficients: an item's deviations stand last.
     population : array (chain, draw, k)
     sd : mapping of str to array (chain, draw, k)
         Between units of the same levels.
@@ -51,6 +53,12 @@ class LevelDraws:
     extra: Mapping[str, Floats] = field(default_factory=dict)
 
 
+def extra_draws(drawn: NestDraws, spec: DemandSpec) -> dict[str, Floats]:
+    """Hyper-parameters of a nesting beside its levels': effects of attributes, the sd of pairs of cross prices."""
+    found = {ATTRIBUTE_EFFECT: drawn.effects} if spec.attributes else {}
+    return found if drawn.tied is None else found | {SD_OTHER_PRICES: drawn.tied[..., None]}
+
+
 def assemble_draws(
     draws: LevelDraws, data: TreeData, spec: DemandSpec, items: pl.DataFrame, *, weight: Floats, seed: int
 ) -> DrawsPosterior:
@@ -69,16 +77,17 @@ def assemble_draws(
     seed : int
     """
     units: dict[str, tuple[str, ...]] = {}
-    uppers = {"population": draws.population.astype(np.float32)}
+    own = len(spec.coefficients)
+    uppers = {"population": draws.population[..., :own].astype(np.float32)}
     between, correlation = dict(draws.sd), dict(draws.correlation)
     for level, names in zip(data.levels, data.units, strict=True):
-        units[level], uppers[level] = names, draws.units[level].astype(np.float32)
+        units[level], uppers[level] = names, draws.units[level][..., :own].astype(np.float32)
         if spec.attributes:
             effects = draws.extra[ATTRIBUTE_EFFECT].reshape(*draws.shared.shape[:2], 2, len(spec.attributes))
             uppers[level] = explain(uppers[level], unit_attributes(items, level, names, spec.attributes), effects)
     for level, name in data.sole_units.items():
         units[level], uppers[level] = (name,), uppers["population"][:, :, None, :]
-        between[level] = np.zeros_like(draws.population, dtype=np.float64)
+        between[level] = np.zeros_like(uppers["population"], dtype=np.float64)
         correlation[level] = np.zeros_like(draws.correlation["item"])
     return DrawsPosterior(
         id=_identity(draws, spec, items, seed),

@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_pricing.demand.attributes import explain, new_attributes, unit_attributes
+from bayes_pricing.demand.cross_prices import category_matrix
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.demand.tree_layout import pair_names
 from bayes_pricing.errors import SpecError
@@ -20,6 +21,7 @@ from bayes_pricing.errors import SpecError
 Floats = NDArray[np.float64]
 Draws = NDArray[np.float32]
 ATTRIBUTE_EFFECT = "attribute_effect"
+SD_OTHER_PRICES = "sd_other_prices"
 
 
 class DrawsMetadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +54,7 @@ class DrawsPosterior:
     units : mapping of str to tuple of str
         Sorted names of the units of every nesting level of the spec.
     item_draws : float32 array (chain, draw, item, coefficient)
+        Of ``spec.item_coefficients``; all others of ``spec.coefficients``.
     upper_draws : mapping of str to float32 array
         (chain, draw, unit, coefficient) for every nesting level, (chain, draw, coefficient) for ``population``.
     between_sd : mapping of str to array (chain, draw, coefficient)
@@ -85,11 +88,12 @@ class DrawsPosterior:
 
     def __post_init__(self) -> None:
         names, k = self.items["item"].to_list(), len(self.spec.coefficients)
+        each = len(self.spec.item_coefficients)
         chains, draws = self.shared_draws.shape[:2]
-        if self.item_draws.shape != (chains, draws, len(names), k) or self.weight.shape != (len(names),):
+        if self.item_draws.shape != (chains, draws, len(names), each) or self.weight.shape != (len(names),):
             raise SpecError(
                 f"Draws of items have shape {self.item_draws.shape} and weights {self.weight.shape}; the item table "
-                f"has {len(names)} items and the specification {k} coefficients."
+                f"has {len(names)} items and the specification {each} coefficients."
             )
         for level in self.spec.levels:
             expected = (chains, draws, len(self.units[level]), k)
@@ -115,8 +119,9 @@ class DrawsPosterior:
         draws = self.item_draws if level == "item" else self.upper_draws[level]
         if units is not None:
             draws, names = draws[:, :, _positions(names, units, level)], list(units)
+        known = list(self.spec.item_coefficients) if level == "item" else coefficient
         return xr.DataArray(
-            draws, dims=("chain", "draw", level, "coefficient"), coords={level: names, "coefficient": coefficient}
+            draws, dims=("chain", "draw", level, "coefficient"), coords={level: names, "coefficient": known}
         )
 
     def shared(self) -> xr.DataArray:
@@ -135,8 +140,17 @@ class DrawsPosterior:
             coords={"coefficient": list(self.spec.coefficients)},
         )
 
-    def cross_elasticities(self, category: str) -> None:
-        """None: a count model knows no prices of others."""
+    def cross_elasticities(self, category: str) -> xr.DataArray | None:
+        """Draws of d log units of `item` / d log price of `other`, dims (chain, draw, item, other); None without them.
+
+        As :meth:`bayes_pricing.demand.posterior.DemandPosterior.cross_elasticities` says.
+
+        Raises
+        ------
+        SpecError
+            For a category the model does not have.
+        """
+        return category_matrix(self, category)
 
     def log_smearing(self, units: Sequence[str] | None = None) -> xr.DataArray:
         """Draws of log E[exp(residual)], dims (chain, draw, item): zero for counts, whose log rate is of the mean."""
@@ -164,7 +178,9 @@ class DrawsPosterior:
         if self.smearing is not None:
             variables["log_smearing"] = (("chain", "draw", "item"), self.smearing.astype(np.float64))
         for name, values in self.extra.items():
-            if name != ATTRIBUTE_EFFECT:
+            if name == SD_OTHER_PRICES:
+                variables[name] = (("chain", "draw"), values[..., 0])
+            elif name != ATTRIBUTE_EFFECT:
                 variables[name] = (("chain", "draw", f"{name}_at"), values)
         found = xr.Dataset(variables, coords={"coefficient": coefficients, "pair": pairs})
         if self.spec.attributes:

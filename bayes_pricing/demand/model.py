@@ -176,7 +176,7 @@ def build_count_model(data: CountData) -> pm.Model:
         level as in :func:`build_lognormal_model`, and ``overdispersion`` for the negative binomial; observed ``units``,
         the totals of the cells.
     """
-    prior, k = count_prior(data), len(data.spec.coefficients)
+    prior, k = count_prior(data), len(data.spec.item_coefficients)
     with pm.Model() as model:
         item, shared = _hierarchy(data.tree, prior)
         log_mean = log_demand(

@@ -6,8 +6,8 @@ import numpy as np
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.count_data import Integers
-from bayes_pricing.demand.nest_density import Nest, Scales, level_size
-from bayes_pricing.demand.nest_start import NestedRows, RoughFit, RoughLaw
+from bayes_pricing.demand.nest_density import Nest, Scales, level_size, shared_place
+from bayes_pricing.demand.nest_start import LEAST_SD, NestedRows, RoughFit, RoughLaw
 
 
 def slot_order(item: Integers, items: int) -> tuple[Integers, Integers, Integers]:
@@ -40,14 +40,14 @@ def slot_order(item: Integers, items: int) -> tuple[Integers, Integers, Integers
 
 def build_nest[Law: RoughLaw](rough: RoughFit[Law], order: Integers) -> Nest:
     """Nodes with the items in this order, and the constants of their coordinates."""
-    nodes, k = rough.nodes, rough.score.shape[1]
+    nodes = rough.nodes
     moved = np.concatenate([order, np.arange(len(order), len(nodes.parent))])
     rotation, information, pull = (array[moved] for array in _coordinates(rough))
     return Nest(
         level_start=nodes.level_start,
         parent=nodes.parent[moved],
         order=order,
-        root_mean=np.ascontiguousarray(rough.prior.root_mean[:k]),
+        root_mean=np.ascontiguousarray(rough.prior.root_mean[: rough.prior.layout.k]),
         attributes=np.ascontiguousarray(rough.attributes[order].T),
         rotation=np.ascontiguousarray(rotation.transpose(1, 2, 0)),
         information=np.ascontiguousarray(information.T),
@@ -60,11 +60,13 @@ def build_scales(rows: NestedRows, overdispersion: float) -> Scales:
 
     Effects of attributes stand after those of the shared controls.
     """
-    prior, k = rows.prior, rows.own
+    prior, layout = rows.prior, rows.prior.layout
     return Scales(
-        between_sd=np.ascontiguousarray(prior.between_sd),
-        root_sd=np.ascontiguousarray(prior.root_sd[:k]),
-        shared_sd=np.ascontiguousarray(prior.root_sd[k:]),
+        between_sd=np.ascontiguousarray(prior.between_sd[:, : layout.own]),
+        root_sd=np.ascontiguousarray(prior.root_sd[: layout.own]),
+        tied_sd=float(prior.between_sd[0, layout.own]) if layout.tied else 0.0,
+        tied=layout.tied,
+        shared_sd=np.ascontiguousarray(prior.root_sd[layout.k :]),
         concentration=float(prior.concentration),
         overdispersion=overdispersion,
         correlated=prior.layout.correlated,
@@ -81,8 +83,11 @@ def start_nest[Law: RoughLaw](rough: RoughFit[Law], scales: Scales, size: int, r
     x: Floats = rng.normal(size=size)
     blocks = x[: levels * width].reshape(levels, width)
     blocks *= 0.2
-    blocks[:, :k] = np.exp(blocks[:, :k]) * np.sqrt(np.einsum("ljj->lj", rough.covariance)) / scales.between_sd
-    at = levels * width
+    sds = np.sqrt(np.einsum("ljj->lj", rough.covariance))
+    blocks[:, :k] = np.exp(blocks[:, :k]) * sds[:, :k] / scales.between_sd
+    at = shared_place(scales)
+    if scales.tied:
+        x[at - 1] = np.exp(0.2 * x[at - 1]) * sds[0, k] / scales.tied_sd
     middle, sd = (
         np.concatenate([own, effects.ravel()])
         for own, effects in ((rough.shared, rough.effects), (rough.shared_sd, rough.effects_sd))
@@ -102,7 +107,7 @@ def _coordinates[Law: RoughLaw](rough: RoughFit[Law]) -> tuple[Floats, Floats, F
     """
     left, pull = rough.curvature.copy(), rough.score.copy()
     nodes, k = pull.shape
-    rotation, information = np.zeros_like(left), np.zeros_like(pull)
+    rotation, information, own = np.zeros_like(left), np.zeros_like(pull), rough.prior.layout.own
     scale = np.einsum("njj->nj", rough.curvature)
     spread, slopes, means = _reference_priors(rough)
     for j in range(k - 1, -1, -1):
@@ -118,6 +123,8 @@ def _coordinates[Law: RoughLaw](rough: RoughFit[Law]) -> tuple[Floats, Floats, F
         left[:, :j, :j] -= ratio[:, :, None] * left[:, j, None, :j]
         pull[:, :j] -= ratio * pull[:, j, None]
         pull[:, j] = own_pull
+    above = slice(rough.nodes.level_start[1], None)  # where tied coefficients are zero
+    rotation[above, own:], information[above, own:], pull[above, own:] = 0.0, 0.0, 0.0
     return rotation, information, pull
 
 
@@ -128,7 +135,7 @@ def _reference_priors[Law: RoughLaw](rough: RoughFit[Law]) -> tuple[Floats, Floa
     """
     nodes, k = rough.score.shape
     spread, slopes, means = np.zeros((nodes, k)), np.zeros((nodes, k, k)), np.zeros((nodes, k))
-    factors = [*np.linalg.cholesky(rough.covariance), np.diag(rough.prior.root_sd[:k])]
+    factors = [*np.linalg.cholesky(rough.covariance), np.diag(np.maximum(rough.prior.root_sd[:k], LEAST_SD))]
     parents = np.vstack([rough.coefficients, rough.prior.root_mean[:k]])
     for level, factor in enumerate(factors):
         own = slice(rough.nodes.level_start[level], rough.nodes.level_start[level + 1])

@@ -18,6 +18,9 @@ and so is the Jacobian, so a poor approximation can only cost speed. Where it is
 close to independent standard normals, whether data are rich (centred), thin (non-centred) or in between, and the ridges
 between levels, slopes and group means are gone.
 
+Cross prices give every item `o` coefficients more, one for each other price: deviations around zero that share one sd
+(tied) and exist at no other level. They stand last in all arrays; above the items they are zero.
+
 Between-unit sds stand with a sign, in units of their prior scale, which makes the half-normal prior a normal one and
 takes away the narrow way that the log of a small sd has: nothing above depends on the sign of :math:`s` (that of a
 correlation goes with it), and everything is smooth at zero.
@@ -41,11 +44,11 @@ class Nest(NamedTuple):
     level_start: Integers  # (levels + 2,): first node of the items, of each nesting level, the population, and the end
     parent: Integers  # (nodes,); that of the population is one past the last node and holds its prior mean
     order: Integers  # (items,): position in the data of each item here, those with most cells first
-    root_mean: Floats  # (k,)
+    root_mean: Floats  # (k + o,)
     attributes: Floats  # (a, items)
-    rotation: Floats  # (k, k, nodes): R
-    information: Floats  # (k, nodes): D
-    pull: Floats  # (k, nodes): h
+    rotation: Floats  # (k + o, k + o, nodes): R
+    information: Floats  # (k + o, nodes): D
+    pull: Floats  # (k + o, nodes): h
 
 
 class Scales(NamedTuple):
@@ -53,6 +56,8 @@ class Scales(NamedTuple):
 
     between_sd: Floats  # (levels, k): half-normal
     root_sd: Floats  # (k,)
+    tied_sd: float  # half-normal, of the sd of tied coefficients
+    tied: int  # o
     shared_sd: Floats  # (m + 2 a,): of shared controls, then of attributes on levels and on elasticities
     concentration: float
     overdispersion: float  # half-normal scale of 1/sqrt(dispersion); 0 where there is none
@@ -64,12 +69,12 @@ class Factors(NamedTuple):
 
     sd: Floats  # (levels, k), with their signs
     corr: Floats  # (levels, k, k), Cholesky factors of the correlation matrices
-    chol: Floats  # (levels + 1, k, k) = diag(sd) corr; the last is the population's
-    adjoint: Floats  # (levels + 1, k, k): d log density / d chol
+    chol: Floats  # (levels + 1, k + o, k + o) = diag(sd) corr; the last is the population's
+    adjoint: Floats  # (levels + 1, k + o, k + o): d log density / d chol
 
 
 class States(NamedTuple):
-    """Coefficients of the nodes, and what the way back needs of the way there."""
+    """Coefficients of the nodes (`k` counts the tied ones), and what the way back needs of the way there."""
 
     b: Floats  # (k, nodes + 1); the last column is the prior mean of the population
     u: Floats  # (k, nodes): deviation of t from its mean, standardised
@@ -86,7 +91,7 @@ class States(NamedTuple):
 def new_factors(scales: Scales) -> Factors:
     """Scratch covariances."""
     levels, k = scales.between_sd.shape
-    square = (levels + 1, k, k)
+    square = (levels + 1, k + scales.tied, k + scales.tied)
     return Factors(
         sd=np.zeros((levels, k)), corr=np.zeros((levels, k, k)), chol=np.zeros(square), adjoint=np.zeros(square)
     )
@@ -116,10 +121,33 @@ def level_size(scales: Scales) -> int:
 
 
 @inner
-def shared_start(scales):  # type: ignore[no-untyped-def]
-    """Where the shared effects stand: after the variance components of all levels."""
+def tied_start(scales):  # type: ignore[no-untyped-def]
+    """Where the sd of tied coefficients stands: after the variance components of all levels."""
     levels, k = scales.between_sd.shape
     return levels * (k + scales.correlated * (scales.correlated - 1) // 2)
+
+
+@inner
+def shared_start(scales):  # type: ignore[no-untyped-def]
+    """Where the shared effects stand."""
+    return tied_start(scales) + (scales.tied > 0)
+
+
+def shared_place(scales: Scales) -> int:
+    """:func:`shared_start` for callers that are not compiled."""
+    return len(scales.between_sd) * level_size(scales) + (scales.tied > 0)
+
+
+def nest_size(nest: Nest, scales: Scales) -> int:
+    """Number of `z`: those of all nodes, and of the items alone for tied coefficients."""
+    return int(scales.between_sd.shape[1] * len(nest.parent) + scales.tied * len(nest.order))
+
+
+@inner
+def _z_place(x, nest, own, j):  # type: ignore[no-untyped-def]
+    """Where the `z` of coefficient `j` begin, the first `own` coefficients being those of every level."""
+    k, nodes, items = nest.information.shape[0], nest.information.shape[1], len(nest.order)
+    return len(x) - (own - j) * nodes - (k - own) * items if j < own else len(x) - (k - j) * items
 
 
 @inner
@@ -160,6 +188,11 @@ def fill_factors(x, scales, factors):  # type: ignore[no-untyped-def]
                 factors.chol[level, i, j] = sd * factors.corr[level, i, j]
     for i in range(k):
         factors.chol[levels, i, i] = scales.root_sd[i]
+    if scales.tied > 0:
+        tied = x[tied_start(scales)]
+        value -= 0.5 * tied * tied
+        for i in range(k, k + scales.tied):
+            factors.chol[0, i, i] = scales.tied_sd * tied
     return value
 
 
@@ -189,6 +222,11 @@ def factor_gradient(x, scales, factors, gradient):  # type: ignore[no-untyped-de
                 rest_adjoint = rest_adjoint * (1.0 - r * r) + 0.5 * c_adjoint * r / math.sqrt(rest)
                 alpha = scales.concentration + 0.5 * (c - 2 - j)
                 gradient[y + j] = r_adjoint * (1.0 - r * r) - 2.0 * alpha * r
+    if scales.tied > 0:
+        at, total = tied_start(scales), 0.0
+        for i in range(k, k + scales.tied):
+            total += factors.adjoint[0, i, i]
+        gradient[at] = scales.tied_sd * total - x[at]
 
 
 @inner
@@ -198,7 +236,7 @@ def _effects_start(nest, scales):  # type: ignore[no-untyped-def]
 
 
 @vector
-def forward(x, nest, effects, factors, states):  # type: ignore[no-untyped-def]
+def forward(x, nest, own, effects, factors, states):  # type: ignore[no-untyped-def]
     """Coefficients of all nodes, parents before children; returns their log density with the Jacobian.
 
     Effects of attributes stand in `x` from place `effects` on. Inner loops run over the nodes of a level, from zero on
@@ -211,10 +249,11 @@ def forward(x, nest, effects, factors, states):  # type: ignore[no-untyped-def]
     for level in range(len(nest.level_start) - 2, -1, -1):
         first, end = nest.level_start[level], nest.level_start[level + 1]
         parent, shift, ratio = nest.parent[first:end], states.shift[first:end], states.ratio[first:end]
-        for j in range(k):
+        for j in range(k if level == 0 else own):
             mu, u = states.mu[j, first:end], states.u[j, first:end]
             b, spread = states.b[j, first:end], states.spread[j, first:end]
-            z = x[len(x) - (k - j) * nodes + first : len(x) - (k - j) * nodes + end]
+            z_at = _z_place(x, nest, own, j)
+            z = x[z_at + first : z_at + end]
             information, pull = states.information[j, first:end], states.pull[j, first:end]
             for i in range(len(mu)):
                 mu[i] = states.b[j, parent[i]]
@@ -258,18 +297,18 @@ def _log_product(values):  # type: ignore[no-untyped-def]
 @inner
 def reverse(x, nest, scales, factors, states, gradient):  # type: ignore[no-untyped-def]
     """Carry the adjoint of the coefficients to `z`, parents, levels' factors and the effects of attributes."""
-    _reverse(x, nest, _effects_start(nest, scales), factors, states, gradient)
+    _reverse(x, nest, scales.between_sd.shape[1], _effects_start(nest, scales), factors, states, gradient)
 
 
 @vector
-def _reverse(x, nest, effects, factors, states, gradient):  # type: ignore[no-untyped-def]
+def _reverse(x, nest, own, effects, factors, states, gradient):  # type: ignore[no-untyped-def]
     """The same, children before parents."""
-    k, nodes = states.u.shape
+    k = len(states.u)
     states.deviation[:] = 0.0
     for level in range(len(nest.level_start) - 1):
         first, end = nest.level_start[level], nest.level_start[level + 1]
         parent, mu_adjoint = nest.parent[first:end], states.shift[first:end]
-        for j in range(k - 1, -1, -1):
+        for j in range((k if level == 0 else own) - 1, -1, -1):
             mu, u = states.mu[j, first:end], states.u[j, first:end]
             spread, information, pull = (
                 states.spread[j, first:end],
@@ -277,7 +316,7 @@ def _reverse(x, nest, effects, factors, states, gradient):  # type: ignore[no-un
                 states.pull[j, first:end],
             )
             adjoint, deviation = states.adjoint[j, first:end], states.deviation[j, first:end]
-            z_at = len(x) - (k - j) * nodes
+            z_at = _z_place(x, nest, own, j)
             z, z_gradient = x[z_at + first : z_at + end], gradient[z_at + first : z_at + end]
             s, total = factors.chol[level, j, j], 0.0
             for i in range(len(mu)):
@@ -313,7 +352,8 @@ def _reverse(x, nest, effects, factors, states, gradient):  # type: ignore[no-un
 @inner
 def fill_nest(x, nest, scales, factors, states):  # type: ignore[no-untyped-def]
     """Write the coefficients of all nodes into ``states.b``; returns their log prior with the Jacobian."""
-    return fill_factors(x, scales, factors) + forward(x, nest, _effects_start(nest, scales), factors, states)
+    own, effects = scales.between_sd.shape[1], _effects_start(nest, scales)
+    return fill_factors(x, scales, factors) + forward(x, nest, own, effects, factors, states)
 
 
 @inner
@@ -327,12 +367,12 @@ def weigh_items(nest, states, log_weight):  # type: ignore[no-untyped-def]
 
 
 @inner
-def weight_slopes(x, factors, states, gradient, slopes):  # type: ignore[no-untyped-def]
+def weight_slopes(x, nest, scales, factors, states, gradient, slopes):  # type: ignore[no-untyped-def]
     """Slopes of the log density in the log weights of :func:`weigh_items`, once :func:`reverse` has been there."""
-    k, nodes = states.u.shape
+    own = scales.between_sd.shape[1]
     slopes[:] = 0.0
-    for j in range(k):
-        s, z_at = factors.chol[0, j, j], len(x) - (k - j) * nodes
+    for j in range(len(states.u)):
+        s, z_at = factors.chol[0, j, j], _z_place(x, nest, own, j)
         for item in range(len(slopes)):
             spread, information = states.spread[j, item], states.information[j, item]
             share = spread * spread

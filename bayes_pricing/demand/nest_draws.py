@@ -15,9 +15,9 @@ from bayes_pricing.demand.nest_density import (
     Scales,
     States,
     fill_nest,
-    level_size,
     new_factors,
     new_states,
+    shared_place,
     weigh_items,
 )
 
@@ -28,11 +28,14 @@ class NestDraws:
 
     Attributes
     ----------
-    nodes : float32 array (chain, draw, node, k)
-        Items in the order of the data, then the units of every level, the population last.
+    nodes : float32 array (chain, draw, node, k + o)
+        Items in the order of the data, then the units of every level, the population last; the last `o` coefficients,
+        tied ones, are zero but for items.
     sd : array (chain, draw, level, k)
         Items' first.
     correlation : array (chain, draw, level, pair)
+    tied : array (chain, draw) or None
+        Sd of the tied coefficients.
     shared : array (chain, draw, m)
     effects : array (chain, draw, 2 a)
         Of the attributes, on levels, then on elasticities.
@@ -41,6 +44,7 @@ class NestDraws:
     nodes: NDArray[np.float32]
     sd: Floats
     correlation: Floats
+    tied: Floats | None
     shared: Floats
     effects: Floats
 
@@ -54,17 +58,18 @@ def draw_nest(x: Floats, nest: Nest, scales: Scales, log_weight: Floats | None =
     shape, (levels, k) = x.shape[:2], scales.between_sd.shape
     flat = x.reshape(-1, x.shape[2])
     pairs = k * (k - 1) // 2
-    nodes = np.zeros((len(flat), len(nest.parent), k), dtype=np.float32)
+    nodes = np.zeros((len(flat), len(nest.parent), k + scales.tied), dtype=np.float32)
     sds, correlations = np.zeros((len(flat), levels, k)), np.zeros((len(flat), levels, pairs))
     weights = np.zeros((len(flat), 0)) if log_weight is None else log_weight.reshape(len(flat), -1)
     _expand(flat, weights, nest, scales, new_factors(scales), new_states(nest), nodes, sds, correlations)
-    first = levels * level_size(scales)
+    first = shared_place(scales)
     end = first + len(scales.shared_sd)
     effects = end - 2 * len(nest.attributes)
     return NestDraws(
         nodes=nodes.reshape(*shape, *nodes.shape[1:]),
         sd=sds.reshape(*shape, levels, k),
         correlation=correlations.reshape(*shape, levels, pairs),
+        tied=np.abs(scales.tied_sd * x[:, :, first - 1]) if scales.tied else None,
         shared=x[:, :, first:effects],
         effects=x[:, :, effects:end],
     )
@@ -88,7 +93,7 @@ def _expand(
         fill_nest(xs[draw], nest, scales, factors, states)
         for node in range(nodes.shape[1]):
             place = nest.order[node] if node < len(nest.order) else node
-            for j in range(k):
+            for j in range(nodes.shape[2]):
                 nodes[draw, place, j] = states.b[j, node]
         for level in range(levels):
             pair = 0

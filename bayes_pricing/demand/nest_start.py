@@ -14,6 +14,8 @@ from bayes_pricing.demand.tree_prior import TreePrior, attribute_values
 
 ROUNDS = 25
 LARGEST_STEP = 1.0
+LEAST_SD = 1e-6
+"""In place of zero, which tied coefficients have above the items: matrices keep their inverses."""
 
 
 class RoughLaw(Protocol):
@@ -57,7 +59,7 @@ class NestedRows:
 
     @property
     def own(self) -> int:
-        """Number of coefficients that items and units of every level have."""
+        """Number of coefficients that every item has."""
         return int(self.prior.between_sd.shape[1])
 
 
@@ -130,7 +132,8 @@ def fit_roughly[Law: RoughLaw](rows: NestedRows, law: Law) -> RoughFit[Law]:
     """Alternate Newton steps for coefficients, Gaussian passes up and down the levels and EM steps for covariances."""
     prior, nodes, k, items = rows.prior, build_nodes(rows.tree), rows.own, rows.items
     count = len(nodes.parent)
-    covariance = np.array([np.diag(0.25 * scale**2) for scale in prior.between_sd])
+    least = np.array([np.diag(np.maximum(0.5 * scale, LEAST_SD) ** 2) for scale in prior.between_sd])
+    covariance = least.copy()
     b = np.tile(prior.root_mean[:k], (count, 1))
     shared, shared_sd = np.zeros(rows.predictors.shape[1] - k), prior.root_sd[k : rows.predictors.shape[1]]
     effects = effects_sd = np.zeros((2, rows.attributes.shape[1]))
@@ -144,11 +147,11 @@ def fit_roughly[Law: RoughLaw](rows: NestedRows, law: Law) -> RoughFit[Law]:
         _pass_up(nodes, covariance, curvature, score, offset)
         b, spread = _pass_down(nodes, covariance, curvature, score, b, prior, offset)
         effects, effects_sd = _attribute_step(rows, b[:items] - b[nodes.parent[:items]], covariance[0])
-        for level, scale in enumerate(prior.between_sd):
+        for level in range(len(covariance)):
             own = slice(nodes.level_start[level], nodes.level_start[level + 1])
             deviation = b[own] - b[nodes.parent[own]] - offset[own]
-            moment = deviation.T @ deviation + spread[own].sum(axis=0) + np.diag(0.25 * scale**2)
-            covariance[level] = moment / (deviation.shape[0] + 1.0)
+            moment = deviation.T @ deviation + spread[own].sum(axis=0) + least[level]
+            covariance[level] = _tied(moment / (deviation.shape[0] + 1.0), prior.layout.own)
     return RoughFit(
         prior=prior,
         nodes=nodes,
@@ -201,6 +204,15 @@ def _shared_step(rows: NestedRows, law: RoughLaw, b: Floats, shared: Floats) -> 
     return shared + np.clip(step, -limit, limit), np.diag(information) ** -0.5
 
 
+def _tied(covariance: Floats, own: int) -> Floats:
+    """A covariance in which all coefficients from `own` on are independent and have one variance."""
+    found = covariance.copy()
+    found[own:, :], found[:, own:] = 0.0, 0.0
+    tied = np.arange(own, len(found))
+    found[tied, tied] = np.diag(covariance)[own:].mean() if len(tied) else 0.0
+    return found
+
+
 def _offsets(attributes: Floats, effects: Floats, k: int) -> Floats:
     """What attributes add to the coefficients of the items, (items, k): only to level and elasticity."""
     found = np.zeros((len(attributes), k))
@@ -246,7 +258,7 @@ def _pass_down(
     """New coefficients given their parents' and the covariance of each given its parent; steps are bounded."""
     b, spread = current.copy(), np.zeros_like(curvature)
     k = b.shape[1]
-    root = np.diag(prior.root_sd[:k] ** -2.0)
+    root = np.diag(np.maximum(prior.root_sd[:k], LEAST_SD) ** -2.0)
     b[-1] = np.linalg.solve(curvature[-1] + root, score[-1] + root @ prior.root_mean[:k])
     for level in range(len(covariance) - 1, -1, -1):
         own = slice(nodes.level_start[level], nodes.level_start[level + 1])

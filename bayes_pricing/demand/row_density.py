@@ -28,10 +28,11 @@ from bayes_pricing.demand.nest_density import (
     States,
     factor_gradient,
     fill_nest,
-    level_size,
+    nest_size,
     new_factors,
     new_states,
     reverse,
+    shared_place,
     shared_prior,
     shared_start,
     weigh_items,
@@ -131,13 +132,13 @@ def _places(problem, first):  # type: ignore[no-untyped-def]
 def law_places(problem: RowProblem) -> Places:
     """Places of the law's coordinates."""
     scales = problem.scales
-    found: Places = _places.py_func(problem, len(scales.between_sd) * level_size(scales) + len(scales.shared_sd))
+    found: Places = _places.py_func(problem, shared_place(scales) + len(scales.shared_sd))
     return found
 
 
 def row_size(problem: RowProblem) -> int:
     """Number of unconstrained coordinates."""
-    return law_places(problem).end + int(problem.nest.information.size)
+    return law_places(problem).end + nest_size(problem.nest, problem.scales)
 
 
 @inner
@@ -225,7 +226,7 @@ def row_log_posterior(x: Floats, problem: RowProblem, work: RowWork, gradient: F
     reverse(x, problem.nest, scales, work.factors, states, gradient)
     factor_gradient(x, scales, work.factors, gradient)
     if problem.noise.groups > 0:
-        weight_slopes(x, work.factors, states, gradient, work.by_weight)
+        weight_slopes(x, problem.nest, scales, work.factors, states, gradient, work.by_weight)
         for item in range(len(work.log_sd)):
             work.slopes.log_sd[item] -= 2.0 * work.by_weight[item]
         _noise_gradient(x, places, problem.noise, work, gradient)

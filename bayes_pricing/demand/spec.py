@@ -247,8 +247,8 @@ class DemandSpec:
             return
         if self.cross_prices not in (*self.levels, "population"):
             raise SpecError(f"DemandSpec.cross_prices is {self.cross_prices!r}; choose a level above the item.")
-        if self.likelihood != "lognormal" or CROSS_PRICE not in self.controls or not self.others > 0:
-            raise SpecError(f"Cross prices need log-normal sales, the control {CROSS_PRICE!r} and at least one other.")
+        if CROSS_PRICE not in self.controls or not self.others > 0:
+            raise SpecError(f"Cross prices need the control {CROSS_PRICE!r} and at least one other.")
 
     @property
     def coefficients(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.attributes import explain, new_attributes, unit_attributes
-from bayes_pricing.demand.cross_prices import cross_matrix
+from bayes_pricing.demand.cross_prices import category_matrix
 from bayes_pricing.demand.gaussian_tree import TreeData
 from bayes_pricing.demand.nuts import available_cores
 from bayes_pricing.demand.spec import DemandSpec
@@ -135,16 +135,7 @@ class TreePosterior:
         SpecError
             For a category the model does not have.
         """
-        if self.spec.cross_prices is None:
-            return None
-        items = self.items
-        if self.spec.cross_prices != "population":
-            items = items.filter(pl.col(self.spec.cross_prices) == category)
-        if not items.height or (self.spec.cross_prices == "population" and category != "population"):
-            raise SpecError(f"Prices cross inside units of {self.spec.cross_prices!r}, and {category!r} is none.")
-        names = [str(name) for name in items["item"]]
-        draws = self.coefficients("item", names)
-        return cross_matrix(draws, items.select(self.spec.deviations).rows())
+        return category_matrix(self, category)
 
     def shared(self) -> xr.DataArray:
         """Draws of the effects common to all items, dims (chain, draw, control)."""

@@ -26,7 +26,7 @@ from bayes_pricing.demand.fit import SamplerSettings, fit_demand
 from bayes_pricing.demand.instruments import InstrumentRows, build_instrument_rows
 from bayes_pricing.demand.nuts import SamplingPlan, settle
 from bayes_pricing.demand.posterior import DemandPosterior
-from bayes_pricing.demand.spec import DemandSpec
+from bayes_pricing.demand.spec import CROSS_PRICE, DemandSpec
 from bayes_pricing.demand.terms import TermRequest
 from bayes_pricing.errors import Finding, Refusal, SpecError
 from simulations.studies.model_markets import (
@@ -61,6 +61,7 @@ def fit_market(case: Case, market: Market, seed: int, draws: int) -> tuple[Draws
         priors=case.priors,
         autocorrelation="off",
         randomised_price=True,
+        cross_prices=case.crossing,
         terms=TermRequest(drift=True, curve="quadratic") if case.terms else TermRequest(),
     )
     fitted = fit_demand(panel, request, SamplerSettings(draws=draws), seed=seed)
@@ -113,6 +114,10 @@ def draws_of(posterior: DemandPosterior) -> dict[str, Floats]:
         for level in ("category", "item"):
             found[f"{level} {name}"] = posterior.coefficients(level).isel({level: 0}).sel(coefficient=name)
             found[f"sd_{level} {name}"] = posterior.variation(level).sel(coefficient=name)
+    if posterior.spec.others:
+        first = posterior.coefficients("item").isel(item=0)
+        found["sd_other_prices"] = posterior.hyper()["sd_other_prices"]
+        found["first pair"] = first.sel(coefficient=CROSS_PRICE) + first.sel(coefficient="other_1")
     for name in posterior.spec.attributes:
         effect = posterior.hyper()["attribute_effect"].sel(attribute=name)
         found[f"{name} on level"] = effect.sel(explained="level")

@@ -13,10 +13,11 @@ from bayes_pricing.data.gram import Floats, gather_gram
 from bayes_pricing.demand.attributes import add_attributes
 from bayes_pricing.demand.control_function import CONFOUNDING_SD
 from bayes_pricing.demand.count_start import OVERDISPERSION_SCALE
+from bayes_pricing.demand.cross_prices import add_other_prices
 from bayes_pricing.demand.design import Model
 from bayes_pricing.demand.gaussian_tree import build_tree_data
 from bayes_pricing.demand.row_density import DEGREES_RATE, DEGREES_SHAPE
-from bayes_pricing.demand.spec import PRICE_CURVE, PRICE_DRIFT, DemandSpec, NoiseBy, Priors
+from bayes_pricing.demand.spec import CROSS_PRICE, PRICE_CURVE, PRICE_DRIFT, DemandSpec, NoiseBy, Priors
 from bayes_pricing.demand.terms import price_curve_column
 from bayes_pricing.demand.tree_prior import build_tree_prior
 from simulations.studies.terms_calibration import draw_parameters
@@ -52,6 +53,8 @@ class Case:
         Whether price follows demand and has an instrument.
     terms : bool
         Whether elasticities drift, change with price and go by the items' sizes.
+    crossing : bool
+        Whether prices of a category act on each other's items.
     """
 
     title: str
@@ -62,14 +65,17 @@ class Case:
     sold_out: bool = False
     instrument: bool = False
     terms: bool = False
+    crossing: bool = False
 
     @property
     def spec(self) -> DemandSpec:
         """What the simulation assumes beside the law of sales."""
         return DemandSpec(
-            controls=(PRICE_DRIFT, PRICE_CURVE) if self.terms else (),
+            controls=((PRICE_DRIFT, PRICE_CURVE) if self.terms else ()) + ((CROSS_PRICE,) if self.crossing else ()),
             shared_controls=(SEASON,),
             attributes=(SIZE,) if self.terms else (),
+            cross_prices="category" if self.crossing else None,
+            others=ITEMS_PER_CATEGORY - 1 if self.crossing else 0,
             noise_by=self.noise_by or "category",
             priors=self.priors,
         )
@@ -113,6 +119,13 @@ CASES: Mapping[str, Case] = {
         priors=COUNTS,
         why=OF_COUNTS,
         terms=True,
+    ),
+    "poisson-crossing": Case(
+        title="Poisson; prices of a category act on each other's items",
+        model="poisson",
+        priors=COUNTS,
+        why=OF_COUNTS,
+        crossing=True,
     ),
     "censored-terms": Case(
         title="Log-normal with sold-out weeks; elasticities drift, change with price and go by sizes",
@@ -163,11 +176,14 @@ def simulate_market(case: Case, rng: np.random.Generator) -> Market:
         }
     )
     rows, table = _with_terms(rows, rng) if case.terms else (rows, None)
+    if case.crossing:
+        priced = rows.with_columns(pl.col("log_price").exp().alias("price")).lazy()
+        rows = add_other_prices(priced, "item", "category").frame.sort("item", "period").collect()
     gram = gather_gram(
         rows.with_columns(log_units=pl.lit(0.0)), "item", "log_units", case.spec.columns[1:], centred=case.spec.centred
     )
     data = build_tree_data(gram, [rows["category"].gather_every(WEEKS).to_list()], case.spec)
-    prior, own = build_tree_prior(data, case.priors), len(case.spec.coefficients)
+    prior, own = build_tree_prior(data, case.priors), len(case.spec.item_coefficients)
     drawn = draw_parameters(data, prior, rng, table)
     truth = {name: value for name, value in drawn.truth.items() if not name.startswith("noise")}
     season = float(rng.normal(prior.root_mean[own], prior.root_sd[own]))

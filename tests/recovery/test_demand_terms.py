@@ -39,7 +39,8 @@ def fit(frame: pl.DataFrame, request: ModelRequest, seed: int) -> DemandFit:
 
 
 @pytest.mark.slow
-def test_cross_price_elasticities_are_recovered(tmp_path: Path) -> None:
+@pytest.mark.parametrize("law", ["lognormal", "poisson", "sold out"])
+def test_cross_price_elasticities_are_recovered(law: str, tmp_path: Path) -> None:
     """Three categories of three items over 40 weeks; |z| below 4 for 27 elasticities; the saved model says the same."""
     rng = np.random.default_rng(5)
     frames, truth = [], {}
@@ -50,10 +51,20 @@ def test_cross_price_elasticities_are_recovered(tmp_path: Path) -> None:
         log_units = 5.0 + log_price @ matrix.T + rng.normal(0.0, 0.25, (40, 3))
         truth[category] = matrix
         for at in range(3):
-            columns = {"period": np.arange(40), "price": np.exp(log_price[:, at]), "quantity": np.exp(log_units[:, at])}
+            units = np.exp(log_units[:, at])
+            if law == "poisson":
+                units = rng.poisson(np.exp(3.0 + log_price @ matrix[at])).astype(float)
+            columns = {"period": np.arange(40), "price": np.exp(log_price[:, at]), "quantity": units}
+            if law == "sold out":
+                stock = np.exp(5.4 + rng.normal(0.0, 0.4, 40))
+                columns |= {"quantity": np.minimum(units, stock), "sold_out": units >= stock}
             frames.append(pl.DataFrame({"item": f"{category}-{at}", "category": category} | columns))
-    fitted = fit(pl.concat([frame.cast({"item": pl.String}) for frame in frames]), ModelRequest(cross_prices=True), 3)
-    assert fitted.diagnostics.passed
+    request = ModelRequest(model="poisson" if law == "poisson" else "lognormal", cross_prices=True)
+    frame = pl.concat([frame.cast({"item": pl.String}) for frame in frames])
+    panel = SalesPanel.from_frame(frame, ColumnRoles.resolve(frame.columns))
+    fitted = fit_demand(panel, request, QUICK if law == "lognormal" else SamplerSettings(draws=500), seed=3)
+    assert fitted.diagnostics.passed, fitted.diagnostics.findings
+    assert isinstance(fitted.posterior, TreePosterior) == (law == "lognormal")
     for category, matrix in truth.items():
         draws = fitted.posterior.cross_elasticities(category)
         assert draws is not None

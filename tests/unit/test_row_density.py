@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 from bayes_pricing.demand.censoring import RowData, build_row_data
-from bayes_pricing.demand.nest_density import level_size
+from bayes_pricing.demand.nest_density import level_size, shared_place
 from bayes_pricing.demand.nest_draws import draw_nest
 from bayes_pricing.demand.row_coordinates import build_row_problem, start_rows
 from bayes_pricing.demand.row_density import (
@@ -33,6 +33,15 @@ SPECS = {
     "poisson": DemandSpec(likelihood="poisson", levels=("family",), shared_controls=("holiday",)),
     "negative binomial": DemandSpec(likelihood="negative_binomial", levels=("family",), shared_controls=("holiday",)),
     "attributes": DemandSpec(noise_by="item", levels=("family",), shared_controls=("holiday",), attributes=("size",)),
+    "cross prices": DemandSpec(
+        likelihood="negative_binomial",
+        levels=("family",),
+        controls=("display", "cross_price"),
+        shared_controls=("holiday",),
+        correlated="price",
+        cross_prices="family",
+        others=2,
+    ),
 }
 SIZES = np.array([-1.5, 0.5, 2.0, -1.0])
 
@@ -53,8 +62,11 @@ def pose(spec: DemandSpec) -> tuple[RowData, TreePrior, RowProblem, list[Floats]
             "holiday": rng.integers(0, 2, rows).astype(float),
             "sold_out": rng.random(rows) < 0.4,
             "size:level": np.repeat(SIZES, rows_of),
+            "other_1": rng.normal(0, 0.3, rows),
+            "other_2": np.where(np.arange(rows) < 24, rng.normal(0, 0.3, rows), 0.0),  # y has one item less
         }
     )
+    frame = frame.with_columns((pl.col("other_1") + pl.col("other_2")).alias("cross_price"))
     frame = frame.with_columns((pl.col("size:level") * pl.col("price").log()).alias("size:log_price"))
     if spec.likelihood == "lognormal":
         frame = frame.with_columns(pl.col("quantity") + 0.7)
@@ -131,7 +143,12 @@ def pymc_values(x: Floats, data: RowData, problem: RowProblem) -> dict[str, Floa
         row, column = np.tril_indices(problem.scales.correlated, -1)
         found[f"sd_{name}_log__"] = np.log(np.abs(block[:k]) * scale)
         found[f"partial_{name}_logodds__"] = 2.0 * block[k:] * np.sign(block[row] * block[column])
-    found["shared"] = x[len(data.tree.level_names) * width : places.scalar]
+    shared = shared_place(problem.scales)
+    if data.spec.others:
+        found["population"], found["family"] = found["population"][:k], found["family"][:, :k]
+        found["item"], found["other_prices"] = found["item"][:, :k], found["item"][:, k:]
+        found["sd_other_prices_log__"] = np.log(problem.scales.tied_sd * np.abs(x[shared - 1]))
+    found["shared"] = x[shared : places.scalar]
     if data.spec.attributes:  # PyMC's are deviations from what size explains
         found["item"][:, :2] -= SIZES[:, None] * found["shared"][-2:]
     if problem.scales.overdispersion > 0:
