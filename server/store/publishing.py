@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bayes_pricing.demand.draws_posterior import DrawsPosterior
 from bayes_pricing.demand.elasticity import control_table, elasticity_table, variation_table
 from bayes_pricing.demand.forecast import demand_draws
+from bayes_pricing.errors import Finding, Refusal
 from bayes_pricing.pricing.curve import price_curve
 from bayes_pricing.pricing.decision import ItemDecision, PriceDecision, decision_json, estimate
 from bayes_pricing.pricing.evidence import ElasticityEvidence, elasticity_evidence
@@ -118,7 +119,14 @@ def publish_posterior(
     """Publish a posterior that stands in memory; see :func:`publish_model`.
 
     `period_days` says how long a period is, where the sales have dates; it makes the day the prices go stale exact.
+
+    Raises
+    ------
+    Refusal
+        If prices of items cross: what one of them brings is then no answer without the prices of the others.
     """
+    if posterior.spec.cross_prices is not None:
+        raise Refusal([_prices_cross()])
     root.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".publishing-", dir=root))
     try:
@@ -193,6 +201,15 @@ def write_published(
         "coefficients": control_table(thinned).to_dicts(),
         "groups": group_performance(thinned, decision),
     }
+
+
+def _prices_cross() -> Finding:
+    return Finding(
+        code="cross_prices_not_published",
+        severity="error",
+        message="prices of this model's items act on each other, and the server answers for one item at a time",
+        remedy="recommend and explain it in the shell, or publish a fit without --cross-prices",
+    )
 
 
 def thin_posterior(posterior: DemandPosterior, draws: int) -> DrawsPosterior:

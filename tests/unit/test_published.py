@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bayes_pricing.demand.spec import DemandSpec
-from bayes_pricing.errors import SpecError, StorageError
+from bayes_pricing.errors import Refusal, SpecError, StorageError
 from server.claims import claim_units
 from server.finite import encode_finite
 from server.policies import policy_flags
@@ -34,6 +35,15 @@ def test_publishing_twice_is_publishing_once(tmp_path: Path) -> None:
     assert published(tmp_path, "lognormal") == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path != tmp_path} == before
     assert load_published(tmp_path, first).posterior.item_draws.shape == (2, 500, 1, 2)
+
+
+def test_prices_that_cross_are_not_published(tmp_path: Path) -> None:
+    posterior = posterior_from_draws(np.random.default_rng(1).normal(-2.0, 0.2, (40, 2)))
+    spec = DemandSpec(controls=("cross_price",), cross_prices="category", others=1)
+    crossing = SimpleNamespace(spec=spec, items=posterior.items)
+    with pytest.raises(Refusal, match="act on each other"):
+        publish_posterior(crossing, tmp_path / "models")
+    assert not (tmp_path / "models").exists()
 
 
 def test_another_policy_is_another_model(tmp_path: Path) -> None:
