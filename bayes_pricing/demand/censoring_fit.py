@@ -11,7 +11,7 @@ import polars as pl
 from bayes_pricing.data.gram import Floats
 from bayes_pricing.demand.censoring import RowData, build_row_data
 from bayes_pricing.demand.diagnostics import SamplerStatistics
-from bayes_pricing.demand.draws_assembly import LevelDraws, assemble_draws, extra_draws
+from bayes_pricing.demand.draws_assembly import assemble_draws, level_draws
 from bayes_pricing.demand.draws_posterior import DrawsPosterior
 from bayes_pricing.demand.nest_draws import draw_nest
 from bayes_pricing.demand.nest_start import RoughFit
@@ -109,8 +109,7 @@ def _too_much(frame: pl.LazyFrame, spec: DemandSpec) -> Finding | None:
 
 def _posterior(data: RowData, problem: RowProblem, x: Floats, items: pl.DataFrame, seed: int) -> DrawsPosterior:
     """From unconstrained draws to the posterior every other fit by draws has."""
-    places, start = law_places(problem), problem.nest.level_start
-    levels, spec = data.tree.level_names, data.spec
+    places, spec = law_places(problem), data.spec
     extra: dict[str, Floats] = {}
     smearing = dispersion = log_weight = None
     if spec.likelihood == "lognormal":
@@ -123,17 +122,7 @@ def _posterior(data: RowData, problem: RowProblem, x: Floats, items: pl.DataFram
     if spec.likelihood == "negative_binomial":
         dispersion = (problem.scales.overdispersion * x[:, :, places.scalar]) ** -2.0
     drawn = draw_nest(x, problem.nest, problem.scales, log_weight)
-    extra |= extra_draws(drawn, spec)
-    found = LevelDraws(
-        units={level: drawn.nodes[:, :, start[at] : start[at + 1]] for at, level in enumerate(levels)},
-        population=drawn.nodes[:, :, -1],
-        sd={level: drawn.sd[:, :, at] for at, level in enumerate(levels)},
-        correlation={level: drawn.correlation[:, :, at] for at, level in enumerate(levels)},
-        shared=drawn.shared,
-        smearing=smearing,
-        dispersion=dispersion,
-        extra=extra,
-    )
+    found = level_draws(drawn, data.tree, smearing=smearing, dispersion=dispersion, extra=extra)
     weight = _own_weight(data, drawn.sd[:, :, 0, 1], extra.get("residual_sd"), dispersion)
     return assemble_draws(found, data.tree, spec, items, weight=weight, seed=seed)
 

@@ -15,7 +15,7 @@ from bayes_pricing.demand.count_data import CountData, build_count_data
 from bayes_pricing.demand.count_density import Counts, new_work, run_chain
 from bayes_pricing.demand.count_start import CountLaw, nested_counts
 from bayes_pricing.demand.diagnostics import SamplerStatistics
-from bayes_pricing.demand.draws_assembly import LevelDraws, assemble_draws, extra_draws
+from bayes_pricing.demand.draws_assembly import assemble_draws, level_draws
 from bayes_pricing.demand.draws_posterior import DrawsPosterior
 from bayes_pricing.demand.nest_density import shared_place
 from bayes_pricing.demand.nest_draws import NestDraws, draw_nest
@@ -142,19 +142,10 @@ def _sample(
 
 def _posterior(data: CountData, counts: Counts, x: Floats, items: pl.DataFrame, plan: SamplingPlan) -> DrawsPosterior:
     """From unconstrained draws to draws of every coefficient."""
-    drawn, scales, start = draw_nest(x, counts.nest, counts.scales), counts.scales, counts.nest.level_start
+    drawn, scales = draw_nest(x, counts.nest, counts.scales), counts.scales
     gamma = shared_place(scales) + len(scales.shared_sd)
     dispersion = (scales.overdispersion * x[:, :, gamma]) ** -2.0 if scales.overdispersion > 0 else None
-    levels = data.tree.level_names
-    found = LevelDraws(
-        units={level: drawn.nodes[:, :, start[at] : start[at + 1]] for at, level in enumerate(levels)},
-        population=drawn.nodes[:, :, -1],
-        sd={level: drawn.sd[:, :, at] for at, level in enumerate(levels)},
-        correlation={level: drawn.correlation[:, :, at] for at, level in enumerate(levels)},
-        shared=drawn.shared,
-        dispersion=dispersion,
-        extra=extra_draws(drawn, data.spec),
-    )
+    found = level_draws(drawn, data.tree, dispersion=dispersion)
     weight = _own_data_weight(data, drawn, dispersion)
     return assemble_draws(found, data.tree, data.spec, items, weight=weight, seed=plan.seed)
 

@@ -15,6 +15,7 @@ from bayes_pricing.demand.attributes import explain, unit_attributes
 from bayes_pricing.demand.draws_posterior import ATTRIBUTE_EFFECT, SD_OTHER_PRICES, Draws, DrawsPosterior
 from bayes_pricing.demand.gaussian_tree import TreeData
 from bayes_pricing.demand.nest_draws import NestDraws
+from bayes_pricing.demand.nest_start import build_nodes
 from bayes_pricing.demand.spec import DemandSpec
 
 NO_FLOATS = np.empty(0)
@@ -53,10 +54,31 @@ class LevelDraws:
     extra: Mapping[str, Floats] = field(default_factory=dict)
 
 
-def extra_draws(drawn: NestDraws, spec: DemandSpec) -> dict[str, Floats]:
-    """Hyper-parameters of a nesting beside its levels': effects of attributes, the sd of pairs of cross prices."""
-    found = {ATTRIBUTE_EFFECT: drawn.effects} if spec.attributes else {}
-    return found if drawn.tied is None else found | {SD_OTHER_PRICES: drawn.tied[..., None]}
+def level_draws(
+    drawn: NestDraws,
+    data: TreeData,
+    *,
+    smearing: Floats | None = None,
+    dispersion: Floats | None = None,
+    extra: Mapping[str, Floats] | None = None,
+) -> LevelDraws:
+    """Draws of a nesting by level; `smearing`, `dispersion` and `extra` are what the law of sales has besides."""
+    start = build_nodes(data).level_start
+    found = dict(extra or {})
+    if data.spec.attributes:
+        found[ATTRIBUTE_EFFECT] = drawn.effects
+    if drawn.tied is not None:
+        found[SD_OTHER_PRICES] = drawn.tied[..., None]
+    return LevelDraws(
+        units={level: drawn.nodes[:, :, start[at] : start[at + 1]] for at, level in enumerate(data.level_names)},
+        population=drawn.nodes[:, :, -1],
+        sd={level: drawn.sd[:, :, at] for at, level in enumerate(data.level_names)},
+        correlation={level: drawn.correlation[:, :, at] for at, level in enumerate(data.level_names)},
+        shared=drawn.shared,
+        smearing=smearing,
+        dispersion=dispersion,
+        extra=found,
+    )
 
 
 def assemble_draws(
