@@ -128,11 +128,11 @@ CASES: Mapping[str, Case] = {
         crossing=True,
     ),
     "censored-terms": Case(
-        title="Log-normal with sold-out weeks; elasticities drift, change with price and go by sizes",
-        model="lognormal",
-        priors=CENSORED,
+        title="Poisson with sold-out weeks; elasticities drift, change with price and go by sizes",
+        model="poisson",
+        priors=COUNTS,
         sold_out=True,
-        why=f"Levels vary less (0.5 at all levels): {OF_STOCK}",
+        why=OF_COUNTS,
         terms=True,
     ),
     "control-function": Case(
