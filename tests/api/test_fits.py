@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from bayes_pricing import backtest
@@ -19,10 +18,8 @@ from bayes_pricing.errors import SpecError
 from server.settings import Settings
 from server.store.database import open_database
 from server.store.jobs import find_job, submit_job
-from server.store.models import find_model
 from server.tasks import HANDLERS
 from server.worker import run_worker
-from tests.changing import changing_market
 
 SALES = "item,category,period,price,quantity\ntea,drinks,1,9.5,120\ntea,drinks,2,9.0,140\n"
 
@@ -59,28 +56,6 @@ def test_the_family_that_a_comparison_found_is_the_one_that_is_tested(
     engine.dispose()
     assert "Far enough" in str(ended.problem)
     assert asked == ["auto", "student-t"]
-
-
-@pytest.mark.slow
-def test_a_fit_that_cannot_be_back_tested_is_published_without_that_evidence_and_says_why(tmp_path: Path) -> None:
-    rng = np.random.default_rng(2)
-    market = changing_market(rng, 5.0)
-    settings = Settings(data_dir=tmp_path)
-    settings.sources_dir.mkdir()
-    sales = market.rows(np.exp(market.log_units + rng.normal(0.0, 0.2, market.log_units.shape)))
-    sales.write_csv(settings.sources_dir / "keener.csv")
-    engine = open_database(settings.database_url)
-    payload = {"sales": "source:keener.csv", "terms": {"drift": True}, "draws": 300, "seed": 3}
-    job = submit_job(engine, "fit", payload, by="test").job
-    run_worker(settings, engine, HANDLERS, stop=threading.Event(), once=True)
-    ended = find_job(engine, job.id)
-    assert ended.state == "done", ended.problem
-    result = dict(ended.result or {})
-    assert [finding["code"] for finding in result["not_back_tested"]] == ["drift_not_back_tested"]
-    found = find_model(engine, result["published"])
-    engine.dispose()
-    assert found.evidence.backtest is None
-    assert not found.verdict.passed
 
 
 def test_a_worker_without_jobs_gets_ready_once_and_stops_in_the_middle(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from server.store.jobs import find_job, job_events, submit_job
 from server.store.models import find_model, list_models
 from server.tasks import HANDLERS
 from server.worker import run_worker
+from tests.changing import changing_market
 from tests.faults.running import eventually, kill
 
 LEASE = 5.0
@@ -156,3 +157,24 @@ def test_fit_of_a_killed_worker_is_published_once_with_its_evidence(settings: Se
     assert answered.result is not None
     assert answered.result["items"] == 8
     assert (settings.results_dir / answered.result["file"]).stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_fit_that_cannot_be_back_tested_is_published_without_that_evidence_and_says_why(
+    settings: Settings, engine: Engine
+) -> None:
+    rng = np.random.default_rng(2)
+    market = changing_market(rng, 5.0)
+    settings.sources_dir.mkdir(parents=True, exist_ok=True)
+    sales = market.rows(np.exp(market.log_units + rng.normal(0.0, 0.2, market.log_units.shape)))
+    sales.write_csv(settings.sources_dir / "keener.csv")
+    payload = {"sales": "source:keener.csv", "terms": {"drift": True}, "draws": 300, "seed": 3}
+    job = submit_job(engine, "fit", payload, by="test").job
+    run_worker(settings, engine, HANDLERS, stop=threading.Event(), once=True)
+    ended = find_job(engine, job.id)
+    assert ended.state == "done", ended.problem
+    result = dict(ended.result or {})
+    assert [finding["code"] for finding in result["not_back_tested"]] == ["drift_not_back_tested"]
+    found = find_model(engine, result["published"])
+    assert found.evidence.backtest is None
+    assert not found.verdict.passed
