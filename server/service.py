@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from server.store.published import PublishedModel
 
+SWITCH_SECONDS = 0.0005
+"""How long a live question keeps the interpreter while ready answers wait for it, again and again in one request."""
 LIVE_THREADS = 2
 """Live answers computed at once in a process."""
 LIVE_WAITING = 64
@@ -112,6 +115,7 @@ def open_service(settings: Settings) -> Service:
 async def serving(app: Litestar) -> AsyncIterator[None]:
     """The process's life: open, watch, and at the end write what the audit still holds."""
     settings: Settings = app.state.settings
+    sys.setswitchinterval(SWITCH_SECONDS)
     service = await anyio.to_thread.run_sync(open_service, settings)
     app.state.service = service
     service.audit.start()
