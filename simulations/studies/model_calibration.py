@@ -217,7 +217,7 @@ def page_lines(model: str, found: pl.DataFrame) -> list[str]:
         for name in known["parameter"].unique(maintain_order=True)
     }
     failed = fits.filter(pl.col("parameter").is_null())
-    title, blank, verdict, *table = table_lines(case.title, ranks, failed.height, float(fits["seconds"].sum()))
+    title, blank, verdict, *table = table_lines(case.title, ranks, failed.height, float(fits["cpu"].sum()))
     if fits.height < FEWEST_MARKETS:
         verdict = f"**{fits.height} markets, {failed.height} failed fits: too few to judge by.**"
     cpu, longer = fits["cpu"].to_numpy(), int(fits["longer"].sum())
@@ -233,9 +233,9 @@ HEADER = f"""# Calibration of every model beside the tree
 
 Simulation-based calibration through `fit_demand`: {CATEGORIES * ITEMS_PER_CATEGORY} items in {CATEGORIES} categories,
 {WEEKS} weeks, within-item sd of log price 0.2, a seasonal control, four chains of 500 draws, the diagnostics gate
-with its longer runs. Priors are the shipped ones (`Priors()`), but that the prior mean of log units is fixed
-(`level_mean`; a fit takes it from its data unless told) and for what a section says. Columns as in
-[the tree's calibration](tree_calibration.md). Written by `python -m simulations.studies.model_calibration`.
+with its longer runs; seconds are those of the processor. Priors are the shipped ones (`Priors()`), but that the prior
+mean of log units is fixed (`level_mean`; a fit takes it from its data unless told) and for what a section says. Columns
+as in [the tree's calibration](tree_calibration.md). Written by `python -m simulations.studies.model_calibration`.
 """
 
 
