@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
@@ -125,7 +126,7 @@ def unit_attributes(items: pl.DataFrame, level: str, units: Sequence[str], names
     return np.asarray(total / np.bincount(member, minlength=len(units))[:, None], dtype=np.float64)
 
 
-def explain(coefficients: NDArray[Any], attributes: Floats, effects: Floats) -> NDArray[Any]:
+def add_attribute_effects(coefficients: NDArray[Any], attributes: Floats, effects: Floats) -> NDArray[Any]:
     """Coefficients of units with what attributes add to their level and elasticity; a copy.
 
     Parameters
@@ -137,7 +138,8 @@ def explain(coefficients: NDArray[Any], attributes: Floats, effects: Floats) -> 
 
     Examples
     --------
-    >>> explain(np.zeros((1, 1, 1, 3)), np.array([[2.0]]), np.array([[[[1.0], [-0.5]]]])).ravel().tolist()
+    >>> effects = np.array([[[[1.0], [-0.5]]]])
+    >>> add_attribute_effects(np.zeros((1, 1, 1, 3)), np.array([[2.0]]), effects).ravel().tolist()
     [2.0, -1.0, 0.0]
     """
     found = coefficients.copy()
@@ -178,6 +180,43 @@ def new_attributes(items: pl.DataFrame, names: Sequence[str], values: Mapping[st
         raw.append(float(given == text) if text and name not in values else float(given))  # type: ignore[arg-type]
     means = items.select(pl.col(f"attribute_{name}").mean() for name in names).to_numpy()[0]
     return np.asarray(np.array(raw) - means, dtype=np.float64)
+
+
+def place_new_item(
+    usual_item: xr.DataArray,
+    level: str,
+    attributes: Mapping[str, float | str],
+    *,
+    items: pl.DataFrame,
+    usual: Floats,
+    effects: xr.DataArray,
+) -> xr.DataArray:
+    """Draws of an item never seen, given those of one that is as its parent's items are on average.
+
+    Parameters
+    ----------
+    usual_item : DataArray, dims (chain, draw, coefficient)
+    level : str
+        What is new; only items have attributes.
+    attributes : mapping
+        What the item is, by column.
+    items : DataFrame
+        The fitted model's item table.
+    usual : array (attributes,)
+        Of its parent's items on average, less the means over items.
+    effects : DataArray, dims (chain, draw, coefficient, attribute)
+
+    Raises
+    ------
+    SpecError
+        If not an item is new, or the attributes are not the model's.
+    """
+    if level != "item":
+        raise SpecError(f"Attributes are those of items; a new {level} has none of its own.")
+    names = [str(name) for name in effects["attribute"].to_numpy()]
+    away = new_attributes(items, names, attributes) - usual
+    moved = add_attribute_effects(usual_item.to_numpy()[:, :, None], away[None], effects.to_numpy())
+    return usual_item.copy(data=moved[:, :, 0])
 
 
 def _values(name: str, column: pl.Series) -> dict[str, pl.Series]:

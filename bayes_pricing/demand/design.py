@@ -139,7 +139,7 @@ def build_design(panel: SalesPanel, request: ModelRequest) -> Design:
         choice = replace(choice, reason="prices have instruments, and the joint model of price and sales is log-normal")
     refuse_zeros_under_logs(choice.likelihood, facts)
     if request.terms.curve == "saturating":
-        _require_tree("--price-curve saturating", request, choice.likelihood, instrumented, count_sold_out(leaves))
+        _refuse_saturating(request, choice.likelihood, count_sold_out(leaves))
     category = panel.roles.levels[0] if panel.roles.levels else None
     terms = add_terms(leaves, roles, request.terms, category=category)
     leaves, findings = terms.frame, [*findings, *terms.findings]
@@ -195,26 +195,19 @@ def log_rows(frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame.with_columns(pl.col("price").log().alias("log_price"), log_units.alias("log_units"))
 
 
-def _require_tree(flag: str, request: ModelRequest, likelihood: Likelihood, instrumented: bool, sold_out: int) -> None:
-    """Refuse a term that stands on the Gaussian tree only, where something else asks for another model."""
+def _refuse_saturating(request: ModelRequest, likelihood: Likelihood, sold_out: int) -> None:
+    """Refuse a saturating curve where a model without the Gaussian tree's marginal likelihood is asked for."""
     reasons = {
-        "--instrument": instrumented,
         f"{sold_out} rows that ran out": sold_out > 0,
         "--model student-t": request.model == "student-t",
         f"a {likelihood.replace('_', ' ')} model": likelihood != "lognormal",
     }
     found = [reason for reason, holds in reasons.items() if holds]
     if found:
-        raise Refusal([_off_the_tree(flag, found[0])])
-
-
-def _off_the_tree(flag: str, reason: str) -> Finding:
-    return Finding(
-        code="term_needs_lognormal",
-        severity="error",
-        message=f"{flag} stands in the log-normal model of weeks that did not run out, and not with {reason}",
-        remedy=f"leave {flag} out, or fit the rows that did not run out with --model lognormal and prices as given",
-    )
+        message = "--price-curve saturating stands in the log-normal model of weeks that did not run out, "
+        message += f"and not with {found[0]}"
+        remedy = "say --price-curve quadratic, or fit the rows that did not run out with --model lognormal"
+        raise Refusal([Finding(code="term_needs_lognormal", severity="error", message=message, remedy=remedy)])
 
 
 def _others(panel: SalesPanel, leaves: pl.LazyFrame, roles: ColumnRoles) -> OtherPrices:
@@ -301,10 +294,8 @@ def _under_logs(request: ModelRequest, roles: ColumnRoles, facts: QuantityFacts)
     }
     asked = " and ".join(flag for flag, there in beside.items() if there)
     if asked:
-        message = (
-            f"{asked} asked for with instruments: what is made of prices would need instruments of its own, and the "
-        )
-        message += "joint model of price and sales has full correlations"
+        message = f"{asked} asked for with instruments: what is made of prices would need instruments of its own, "
+        message += "and the joint model of price and sales has full correlations"
         remedy = f"leave {asked} out with --instrument"
         raise Refusal([Finding(code="terms_not_with_instruments", severity="error", message=message, remedy=remedy)])
     if request.model not in ("auto", "lognormal"):

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.attributes import explain, unit_attributes
+from bayes_pricing.demand.attributes import add_attribute_effects, unit_attributes
 from bayes_pricing.demand.draws_posterior import ATTRIBUTE_EFFECT, SD_OTHER_PRICES, Draws, DrawsPosterior
 from bayes_pricing.demand.gaussian_tree import TreeData
 from bayes_pricing.demand.nest_draws import NestDraws
@@ -106,7 +106,8 @@ def assemble_draws(
         units[level], uppers[level] = names, draws.units[level][..., :own].astype(np.float32)
         if spec.attributes:
             effects = draws.extra[ATTRIBUTE_EFFECT].reshape(*draws.shared.shape[:2], 2, len(spec.attributes))
-            uppers[level] = explain(uppers[level], unit_attributes(items, level, names, spec.attributes), effects)
+            usual = unit_attributes(items, level, names, spec.attributes)
+            uppers[level] = add_attribute_effects(uppers[level], usual, effects)
     for level, name in data.sole_units.items():
         units[level], uppers[level] = (name,), uppers["population"][:, :, None, :]
         between[level] = np.zeros_like(uppers["population"], dtype=np.float64)

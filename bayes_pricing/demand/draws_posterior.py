@@ -12,7 +12,7 @@ import polars as pl
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayes_pricing.demand.attributes import explain, new_attributes, unit_attributes
+from bayes_pricing.demand.attributes import place_new_item, unit_attributes
 from bayes_pricing.demand.cross_prices import category_matrix
 from bayes_pricing.demand.spec import DemandSpec
 from bayes_pricing.demand.tree_layout import pair_names
@@ -47,7 +47,7 @@ class DrawsPosterior:
     Attributes
     ----------
     id : str
-        Hex digest of specification, data, seed and length of the fit.
+        Hex digest of specification, item table, seed and draws.
     spec : DemandSpec
     items : DataFrame
         One row per item, sorted by ``item``.
@@ -246,11 +246,8 @@ class DrawsPosterior:
         drawn = mean + sd * (np.linalg.cholesky(correlation) @ z[..., None])[..., 0]
         if attributes is None:
             return drawn
-        if level != "item":
-            raise SpecError(f"Attributes are those of items; a new {level} has none of its own.")
-        known = new_attributes(self.items, self.spec.attributes, attributes)
-        effects = self.attribute_effects().to_numpy()
-        return drawn.copy(data=explain(drawn.to_numpy()[:, :, None], (known - usual)[None], effects)[:, :, 0])
+        effects = self.attribute_effects()
+        return place_new_item(drawn, level, attributes, items=self.items, usual=usual, effects=effects)
 
     def thin(self, draws: int) -> DrawsPosterior:
         """The same posterior with at most `draws` draws per chain, evenly spaced."""

@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_pricing.data.gram import Floats
-from bayes_pricing.demand.attributes import explain, new_attributes, unit_attributes
+from bayes_pricing.demand.attributes import add_attribute_effects, place_new_item, unit_attributes
 from bayes_pricing.demand.cross_prices import category_matrix
 from bayes_pricing.demand.gaussian_tree import TreeData
 from bayes_pricing.demand.nuts import available_cores
@@ -291,10 +291,8 @@ class TreePosterior:
         drawn = above + (factor @ z[..., None])[..., 0]
         if attributes is None:
             return drawn
-        if level != "item":
-            raise SpecError(f"Attributes are those of items; a new {level} has none of its own.")
-        known = new_attributes(self.items, self.spec.attributes, attributes)
-        return drawn.copy(data=self._explained(drawn.to_numpy()[:, :, None], (known - usual)[None])[:, :, 0])
+        effects = self.attribute_effects()
+        return place_new_item(drawn, level, attributes, items=self.items, usual=usual, effects=effects)
 
     def own_draws(self, units: Sequence[str]) -> tuple[Floats, Floats]:
         """Draws of items' coefficients (item, chain * draw, k), less what attributes explain; of their noise sds."""
@@ -375,7 +373,7 @@ class TreePosterior:
         """Coefficients (chain, draw, units, own or more) with what attributes add to level and elasticity."""
         if not self.spec.attributes:
             return values
-        return explain(values, attributes, self.attribute_effects().to_numpy())
+        return add_attribute_effects(values, attributes, self.attribute_effects().to_numpy())
 
     def _labelled(self, values: Array, dims: tuple[str, ...], **coords: Sequence[str]) -> xr.DataArray:
         return xr.DataArray(values, dims=("chain", "draw", *dims), coords={name: list(v) for name, v in coords.items()})

@@ -95,10 +95,12 @@ def main() -> None:
 
 def compare(bare: str, real: str, script: Path, asked: argparse.Namespace) -> None:
     """The bare and the real server under full load, in turns; medians over the rounds, and ratios within each."""
-    open_, seconds = asked.connections, asked.seconds
-    wrk(real, seconds, script, open_)  # every answer is new to the audit once; that is not the steady state
-    rounds = [(wrk(bare, seconds, None, open_), wrk(real, seconds, script, open_)) for _ in range(asked.rounds)]
-    print(f"{open_} connections, {WORKERS} workers, {asked.rounds} rounds of {seconds} s:")
+    seconds, connections = asked.seconds, asked.connections
+    wrk(real, seconds, script, connections)  # every answer is new to the audit once; that is not the steady state
+    rounds = [
+        (wrk(bare, seconds, None, connections), wrk(real, seconds, script, connections)) for _ in range(asked.rounds)
+    ]
+    print(f"{connections} connections, {WORKERS} workers, {asked.rounds} rounds of {seconds} s:")
     for name, place in (("bare hello-world:      ", 0), ("single recommendations:", 1)):
         loads = [found[place] for found in rounds]
         rate, p50, p99 = (np.median([getattr(load, what) for load in loads]) for what in ("rate", "p50", "p99"))

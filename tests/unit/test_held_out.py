@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from bayes_pricing import backtest as rooms
-from bayes_pricing.backtest import OWN_MEAN, backtest
+from bayes_pricing.backtest import OWN_MEAN, backtest, measure_importance
 from bayes_pricing.data.panel import SalesPanel
 from bayes_pricing.data.roles import ColumnRoles
 from bayes_pricing.demand.design import ModelRequest, build_design
@@ -140,6 +140,11 @@ def test_an_elasticity_that_drifts_is_not_back_tested(monkeypatch: pytest.Monkey
     request = ModelRequest(terms=TermRequest(drift=True))
     with pytest.raises(Refusal, match="on the clock of its own sales"):
         backtest(sales(), request, SamplerSettings(), seed=1, champion=None, progress=lambda _share, _word: None)
+
+
+def test_rows_of_a_single_item_tell_no_interval_of_importance() -> None:
+    rows = pl.DataFrame({"item": ["tea"] * 4, "price": [1.0, 1.1, 1.2, 1.3], "quantity": [5.0, 4.0, 4.0, 3.0]})
+    assert measure_importance(SimpleNamespace(), rows, seed=1) == ()
 
 
 def test_a_champion_with_columns_that_are_not_there_steps_aside_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
